@@ -1,0 +1,198 @@
+"""What a plan means: phases of experiments of trials, each trial with the digest of all that changes its result.
+
+These are plain frozen values. `expand` makes them from a plan; execution, evaluation, tracking and report read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from detector.config import Config, Postprocess
+from detector.types import Page
+
+Stat = Literal["hmean", "precision", "recall"]
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What Ray reserves for each worker of a trial; not part of its identity."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One training.
+
+    Attributes:
+        digest: 16 hex digits over config, data, fold, workers and code version; equal digests are the same training.
+        name: `phase/experiment` or `phase/experiment-NN`, for people.
+        phase, experiment: ids of where it stands first.
+        config: the whole detector config, the seed included.
+        fold: index of the fold that is left out of training, or None for the whole training set.
+        workers: DDP ranks; it changes the effective batch, so it is part of the identity.
+        resources: per worker.
+        settings: dotted keys that differ from the plan's defaults, for tables.
+        max_epochs: the trial's own budget, `config.max_epochs`.
+    """
+
+    digest: str
+    name: str
+    phase: str
+    experiment: str
+    config: Config
+    fold: int | None = None
+    workers: int = 1
+    resources: Resources = Resources()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Asha:
+    """Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934): rungs at grace x eta^k epochs."""
+
+    grace: int
+    eta: int
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """An expected effect on a statistic, as an inclusive range; `relative` to the baseline or an absolute score."""
+
+    stat: Stat
+    low: float
+    high: float
+    relative: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """`top(SCOPE, COUNT)`: the best finished trials of a phase, of an experiment `phase.experiment`, or of `all`."""
+
+    scope: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Derive:
+    """Trials that are known once their source is: `from: top(...)`, each repeated over folds and seeds."""
+
+    source: Top
+    folds: tuple[int, ...]
+    seeds: tuple[int, ...]
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdSearch:
+    """Post-processing searched offline, on cached maps. `of`: an experiment's id or a `Top`."""
+
+    of: str | Top
+    rules: tuple[Postprocess, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EnsembleSpec:
+    """Members whose maps are averaged. `pool` names the candidates; at most `max_members` of them enter."""
+
+    pool: Top | tuple[str, ...]
+    views: tuple[str, ...]
+    max_members: int
+    rules: tuple[Postprocess, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """One row of the roadmap.
+
+    Exactly one of these holds: `trials` is not empty (known now), `derive` is set (known after its source has run),
+    `thresholds` is set, `ensemble` is set.
+    """
+
+    id: str
+    phase: str
+    what: str
+    priority: int
+    trials: tuple[Trial, ...] = ()
+    asha: Asha | None = None
+    derive: Derive | None = None
+    thresholds: ThresholdSearch | None = None
+    ensemble: EnsembleSpec | None = None
+    expect: tuple[Effect, ...] = ()
+    cost_gpu_h: float | None = None
+
+    @property
+    def kind(self) -> Literal["train", "derive", "thresholds", "ensemble"]:
+        if self.thresholds is not None:
+            return "thresholds"
+        if self.ensemble is not None:
+            return "ensemble"
+        return "derive" if self.derive is not None else "train"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Whether the roadmap goes on: `ci_low(best - baseline) > 0` and the like."""
+
+    expression: str
+    otherwise: Literal["ask", "continue", "stop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Experiments in the order of their priority, and what they are held against."""
+
+    id: str
+    what: str
+    needs: tuple[str, ...]
+    experiments: tuple[Experiment, ...]
+    target: Mapping[Stat, float]
+    gate: Gate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Datasets:
+    """The pages of a roadmap, read and checked once.
+
+    Attributes:
+        digest: over names, image contents and words of train and val; None while the data is not there.
+        folds: for each training page its fold, 0 .. k - 1; empty without folds.
+    """
+
+    train: tuple[Page, ...]
+    val: tuple[Page, ...]
+    test: tuple[Page, ...]
+    digest: str
+    folds: tuple[int, ...] = ()
+
+    def train_pages(self, fold: int | None) -> tuple[Page, ...]:
+        """The training pages with one fold left out."""
+        if fold is None:
+            return self.train
+        return tuple(page for page, home in zip(self.train, self.folds, strict=True) if home != fold)
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A plan, expanded.
+
+    Attributes:
+        workspace: the folder of all state of this roadmap.
+        datasets: None where `check` runs on a machine that does not have the data.
+        baseline: the author's reference scores.
+        source: text of the plan file; `resolved`: the plan after `extends`, `--set` and `${env:...}`, as plain data.
+    """
+
+    roadmap: str
+    plan_path: Path
+    workspace: Path
+    phases: tuple[Phase, ...]
+    baseline: Mapping[Stat, float]
+    datasets: Datasets | None
+    concurrent: int | None
+    source: str
+    resolved: Mapping[str, Any]
