@@ -1,0 +1,270 @@
+"""Train one detector: `fit(config, train pages, val pages, runtime, report) -> FitResult`.
+
+The loop reads from top to bottom: batches of an epoch, validation, early stopping, best checkpoint, resumable state.
+Under `torch.distributed` every rank calls `fit` with equal arguments; DistributedDataParallel averages the gradients.
+
+On a CPU, equal arguments give equal bits: all randomness is drawn from (seed, epoch, image), so a training that was
+interrupted and goes on from its last epoch ends as one that was left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from detector import checkpoint
+from detector.config import Config
+from detector.data.dataset import TrainSet
+from detector.errors import DataError, TrainingFailed
+from detector.model.detector import Detector, build
+from detector.model.loss import dbnet_loss
+from detector.training.schedule import epoch_batches, learning_rate, steps_per_epoch
+from detector.training.state import Progress, load_state, save_state
+from detector.training.validation import Validator
+from detector.training.world import World
+from detector.types import Page
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+LOSSES = {"loss": "train_loss", "prob": "loss_prob", "thresh": "loss_thresh", "binary": "loss_binary"}
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Where and how fast a training runs; none of it changes the result on a CPU.
+
+    Attributes:
+        folder: receives `best/` (a checkpoint) and `last.safetensors` (to go on from).
+        device: `cpu`, `cuda` or `cuda:1`.
+        loader_workers: processes that prepare images; 0 prepares them in this one.
+        threads: of torch's operators; None leaves torch's choice.
+        resume: go on from `last.safetensors` if it is there.
+        every_rank: call `report` on all ranks, not on the first alone.
+    """
+
+    folder: Path
+    device: str = "cpu"
+    loader_workers: int = 0
+    threads: int | None = None
+    resume: bool = True
+    every_rank: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One epoch's outcome.
+
+    Attributes:
+        number: from 1.
+        metrics: validation scores (`hmean`, `precision`, `recall`, `micro_*`, `iou_*`, `best_hmean`), mean training
+            losses (`train_loss`, `loss_prob`, `loss_thresh`, `loss_binary`), `lr` and `epoch_seconds`.
+        best: whether this is the best epoch so far.
+        seconds: training and validation of this epoch, wall clock.
+    """
+
+    number: int
+    metrics: Mapping[str, float]
+    best: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FitResult:
+    """How a training ended: by its budget or by patience, and what its best epoch scored."""
+
+    epochs: int
+    best_epoch: int
+    best: Mapping[str, float]
+    stopped: Literal["budget", "patience"]
+    checkpoint: Path
+
+
+def fit(
+    config: Config,
+    train_pages: Sequence[Page],
+    val_pages: Sequence[Page],
+    runtime: Runtime,
+    report: Callable[[Epoch], None] = lambda _: None,
+) -> FitResult:
+    """Train until the budget or the patience ends, keeping the best checkpoint by validation `hmean`.
+
+    Raises:
+        DataError: no pages to train on or to validate on.
+        CheckpointError: `runtime.folder` holds another training.
+        TrainingFailed: the loss is not finite any more.
+    """
+    if not train_pages or not val_pages:
+        raise DataError(f"{len(train_pages)} training and {len(val_pages)} validation pages; both need one at least")
+    world = World.current()
+    training = _Training(config, train_pages, runtime, world)
+    validator = Validator(val_pages, config, world)
+    progress = training.restore()
+    while (reason := _finished(progress, config)) is None:
+        started, number = time.perf_counter(), progress.epoch + 1
+        losses = training.epoch(number)
+        scores = validator.metrics(training.evaluated())
+        is_best = number == 1 or scores["hmean"] > progress.best["hmean"] + config.min_delta
+        if is_best:
+            progress.best_epoch, progress.best = number, scores
+            training.save_best(number, scores)
+        seconds = time.perf_counter() - started
+        extra = {"best_hmean": progress.best["hmean"], "lr": training.lr, "epoch_seconds": seconds}
+        if world.is_first or runtime.every_rank:
+            # Reported before the state is saved: an epoch may be reported twice after a kill, never lost.
+            report(Epoch(number, {**scores, **losses, **extra}, is_best, seconds))
+        progress.epoch = number
+        training.save_last(progress)
+    return FitResult(progress.epoch, progress.best_epoch, progress.best, reason, runtime.folder / "best")
+
+
+def _finished(progress: Progress, config: Config) -> Literal["budget", "patience"] | None:
+    if progress.epoch >= config.max_epochs:
+        return "budget"
+    if config.patience and progress.epoch - progress.best_epoch >= config.patience:
+        return "patience"
+    return None
+
+
+class _Training:
+    """Model, optimizer and loader of one rank."""
+
+    def __init__(self, config: Config, pages: Sequence[Page], runtime: Runtime, world: World) -> None:
+        if runtime.threads:
+            torch.set_num_threads(runtime.threads)
+        torch.manual_seed(config.seed)
+        self._config, self._runtime, self._world = config, runtime, world
+        self._device = torch.device(runtime.device)
+        self._pages = pages
+        self._last = runtime.folder / "last.safetensors"
+        resumes = runtime.resume and self._last.is_file()
+        self._detector: Detector = build(config, weights=not resumes).to(
+            self._device, memory_format=torch.channels_last
+        )
+        self._optimizer = _optimizer(self._detector, config)
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=config.precision == "fp16")
+        self._model: nn.Module = self._detector
+        if world.size > 1:
+            ids = [self._device.index or 0] if self._device.type == "cuda" else None
+            self._model = DistributedDataParallel(self._detector, device_ids=ids)
+        _, self._steps = steps_per_epoch(len(pages), config.batch_size, world.size, config.accumulate)
+        self.lr = 0.0
+
+    def restore(self) -> Progress:
+        """Go on from the last epoch where there is one; otherwise the beginning."""
+        if not (self._runtime.resume and self._last.is_file()):
+            return Progress()
+        progress = load_state(self._last, self._config, self._detector, self._optimizer)
+        if progress.scaler:
+            self._scaler.load_state_dict(progress.scaler)
+        return progress
+
+    def evaluated(self) -> Detector:
+        """The model as validation sees it: evaluation mode, the first rank's batch statistics."""
+        self._world.align_buffers(self._detector)
+        return self._detector.eval()
+
+    def save_best(self, number: int, scores: Mapping[str, float]) -> None:
+        if self._world.is_first:
+            checkpoint.save(
+                self._runtime.folder / "best", self._detector, self._config, {"epoch": number, "metrics": dict(scores)}
+            )
+
+    def save_last(self, progress: Progress) -> None:
+        if self._world.is_first:
+            progress.scaler = dict(self._scaler.state_dict())
+            save_state(self._last, self._config, self._detector, self._optimizer, progress)
+        self._world.wait()
+
+    def epoch(self, number: int) -> dict[str, float]:
+        """One pass over the training pages; the mean of each loss over all steps and ranks."""
+        self._model.train()
+        # Dropout and the like draw from torch's generator: seeded by epoch and rank, as all else is.
+        torch.manual_seed(_mix(self._config.seed, number, self._world.rank))
+        sums = torch.zeros(len(LOSSES), device=self._device)
+        count = 0
+        for step, group in enumerate(self._groups(number)):
+            self._set_lr(self._steps * (number - 1) + step)
+            for position, batch in enumerate(group):
+                last = position == len(group) - 1
+                sums += self._accumulate(batch, len(group), synchronise=last, number=number)
+                count += 1
+            self._scaler.unscale_(self._optimizer)
+            if self._config.optimizer.clip_norm:
+                nn.utils.clip_grad_norm_(self._detector.parameters(), self._config.optimizer.clip_norm)
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+            self._optimizer.zero_grad(set_to_none=True)
+        means = self._world.mean(sums / count).tolist()
+        return dict(zip(LOSSES.values(), means, strict=True))
+
+    def _accumulate(
+        self, batch: Mapping[str, torch.Tensor], parts: int, synchronise: bool, number: int
+    ) -> torch.Tensor:
+        """Forward and backward of one micro-batch, a `parts`-th of the optimizer's step."""
+        tensors = {name: tensor.to(self._device, non_blocking=True) for name, tensor in batch.items()}
+        images = tensors.pop("image").contiguous(memory_format=torch.channels_last)
+        held = contextlib.nullcontext()
+        if isinstance(self._model, DistributedDataParallel) and not synchronise:
+            held = self._model.no_sync()
+        dtype = DTYPES[self._config.precision]
+        with held:
+            with torch.autocast(self._device.type, dtype=dtype, enabled=dtype is not torch.float32):
+                logits = self._model(images)
+            losses = dbnet_loss(logits, tensors, self._config.loss)
+            if self._world.any(not math.isfinite(losses["loss"].item()), self._device):
+                raise TrainingFailed(
+                    f"the loss is {losses['loss'].item()} in epoch {number} at lr {self.lr:.2g}; "
+                    "lower optimizer.lr, lengthen schedule.warmup_epochs, or use bf16 or fp32 instead of fp16"
+                )
+            self._scaler.scale(losses["loss"] / parts).backward()
+        return torch.stack([losses[name].detach() for name in LOSSES])
+
+    def _groups(self, number: int) -> Iterator[list[Mapping[str, torch.Tensor]]]:
+        """This rank's micro-batches of an epoch, grouped into optimizer steps."""
+        config = self._config
+        batches = epoch_batches(
+            len(self._pages), config.batch_size, self._world.rank, self._world.size, config.seed, number
+        )
+        loader = DataLoader(
+            TrainSet(self._pages, config),
+            batch_sampler=[[(number, index) for index in batch] for batch in batches],
+            num_workers=self._runtime.loader_workers,
+            pin_memory=self._device.type == "cuda",
+        )
+        group: list[Mapping[str, torch.Tensor]] = []
+        for done, batch in enumerate(loader, start=1):
+            group.append(batch)
+            if len(group) == config.accumulate or done == len(batches):
+                yield group
+                group = []
+
+    def _set_lr(self, step: int) -> None:
+        config = self._config
+        total = config.max_epochs * self._steps
+        self.lr = learning_rate(step, total, self._steps, config.optimizer.lr, config.schedule)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.lr
+
+
+def _optimizer(model: nn.Module, config: Config) -> torch.optim.AdamW:
+    """AdamW; biases and normalisation (one dimension) are not decayed."""
+    weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+    settings = config.optimizer
+    groups = [{"params": weights, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True)
+
+
+def _mix(*parts: int) -> int:
+    """One generator seed from several small numbers, far apart for neighbours."""
+    return int(np.random.SeedSequence(parts).generate_state(1, dtype=np.uint64)[0] >> 1)

@@ -1,0 +1,90 @@
+"""What a training needs to go on from its last epoch, in one safetensors file that is replaced atomically.
+
+Random numbers need no saving: weights, order and distortions are drawn from (seed, epoch, ...) anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from detector.config import Config
+from detector.errors import CheckpointError
+from detector.files import replacing
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a training has come.
+
+    Attributes:
+        epoch: epochs completed.
+        best_epoch: epoch of the best validation score; 0 before the first.
+        best: all metrics of that epoch.
+        scaler: state of the fp16 gradient scaler; empty otherwise.
+    """
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best: dict[str, float] = field(default_factory=dict)
+    scaler: dict[str, float] = field(default_factory=dict)
+
+
+def save_state(
+    path: Path, config: Config, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
+) -> None:
+    """Write everything that the next epoch depends on."""
+    tensors = {f"model/{name}": tensor.contiguous() for name, tensor in model.state_dict().items()}
+    for index, slots in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": tensor.contiguous() for name, tensor in slots.items()}
+    header = {
+        "epoch": progress.epoch,
+        "best_epoch": progress.best_epoch,
+        "best": progress.best,
+        "scaler": progress.scaler,
+        "config": config.model_dump(mode="json"),
+    }
+    with replacing(path) as draft:
+        save_file(tensors, draft, metadata={"state": json.dumps(header)})
+
+
+def load_state(path: Path, config: Config, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    """Bring model and optimizer to where `save_state` left them.
+
+    Raises:
+        CheckpointError: the file is damaged, or belongs to another config.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: is no training state ({error}); remove it to start this trial again") from error
+    _check_config(path, header["config"], config)
+    model.load_state_dict({name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")})
+    slots: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer/"):
+            _, index, slot = name.split("/", 2)
+            slots.setdefault(int(index), {})[slot] = tensor
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    return Progress(header["epoch"], header["best_epoch"], header["best"], header["scaler"])
+
+
+def _check_config(path: Path, stored: Mapping[str, Any], config: Config) -> None:
+    wanted = config.model_dump(mode="json")
+    other = sorted(key for key in stored.keys() | wanted.keys() if stored.get(key) != wanted.get(key))
+    if other:
+        key = other[0]
+        raise CheckpointError(
+            f"{path}: belongs to another config ({key}: {stored.get(key)!r} there, {wanted.get(key)!r} here); "
+            "use another folder"
+        )
