@@ -1,0 +1,1 @@
+"""What happens is kept in a journal and shown by MLflow; nothing here decides anything."""
