@@ -1,0 +1,113 @@
+"""The competition's submission: CSV, `filename,polygons`, polygons joined by `|`, coordinates by blanks.
+
+    filename,polygons
+    a_000001.jpg,12 30 90 30 90 52 12 52|14 60 80 60 80 81 14 81
+    a_000002.jpg,
+
+Written with integers, each coordinate rounded once, halves away from zero, `\\n` line ends, UTF-8. Shapes: V vertices.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from detector.errors import DataError
+from detector.files import write_text
+from detector.types import Float64
+
+HEADER = ("filename", "polygons")
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+
+
+def write_submission(path: Path, polygons: Mapping[str, Sequence[Float64]]) -> None:
+    """Write one row for every file name, in the mapping's order, atomically.
+
+    Raises:
+        ValueError: a polygon has fewer than 3 vertices, or a coordinate is NaN or infinite.
+    """
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(HEADER)
+    for name, page in polygons.items():
+        rows.writerow((name, "|".join(_polygon_text(name, polygon) for polygon in page)))
+    write_text(path, text.getvalue())
+
+
+def round_half_away(values: Float64) -> Float64:
+    """Whole numbers, halves away from zero; exact also where adding .5 would round (0.49999999999999994)."""
+    whole, size = np.floor(np.abs(values)), np.abs(values)
+    rounded: Float64 = np.copysign(whole + (size - whole >= 0.5), values)
+    return rounded
+
+
+def read_submission(path: Path) -> dict[str, tuple[Float64, ...]]:
+    """Polygons by file name, (V, 2) each, in the file's order.
+
+    Decimal coordinates are read as they are: other people's files have them.
+
+    Raises:
+        DataError: with line number: no header, not two fields, a file twice, a coordinate that is no number, an odd
+            count of coordinates, or fewer than three vertices.
+    """
+    found: dict[str, tuple[Float64, ...]] = {}
+    csv.field_size_limit(2**31 - 1)  # the module's own 131,072 characters are 200 outlines of 80 vertices
+    rows = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    try:
+        header = next(rows, None)
+        if header is None or tuple(header) != HEADER:
+            raise DataError(f"{path}:1: the first line must be `{','.join(HEADER)}`, got {header}; add the header")
+        end = rows.line_num
+        for row in rows:
+            line, end = end + 1, rows.line_num  # a quoted name may hold line ends: a row is named by its first line
+            if not row:
+                continue
+            if len(row) != 2:
+                raise DataError(f"{path}:{line}: must have 2 fields, got {len(row)}; mend the line")
+            name, field = row
+            if not name or name in found:
+                fault = "is there twice" if name else "is empty"
+                raise DataError(f"{path}:{line}: file name {name!r} {fault}; one row for every image")
+            found[name] = tuple(_polygon(path, line, name, text) for text in field.split("|") if field.strip())
+    except csv.Error as error:
+        raise DataError(f"{path}:{rows.line_num}: is not CSV ({error}); mend the line") from error
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")  # spreadsheets put a byte order mark in front
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 at byte {error.start}; save it as UTF-8") from error
+
+
+def _polygon(path: Path, line: int, name: str, text: str) -> Float64:
+    where = f"{path}:{line}: file {name}"
+    values = []
+    for word in text.split():
+        if _NUMBER.fullmatch(word) is None or not math.isfinite(float(word)):
+            raise DataError(f"{where}: coordinates must be finite numbers, got {word[:40]!r}; mend the line")
+        values.append(float(word))
+    if len(values) % 2 or len(values) < 6:
+        rule = "an even count of coordinates" if len(values) % 2 else "at least 3 vertices"
+        raise DataError(
+            f"{where}: a polygon must have {rule}, got {len(values)} numbers in {text[:40]!r}; mend the line"
+        )
+    return np.array(values, dtype=np.float64).reshape(-1, 2)
+
+
+def _polygon_text(name: str, polygon: Float64) -> str:
+    points = np.asarray(polygon, dtype=np.float64)
+    if points.ndim != 2 or points.shape[1] != 2 or len(points) < 3:
+        raise ValueError(f"{name}: a polygon has shape (V >= 3, 2), got {points.shape}")
+    if not np.isfinite(points).all():
+        raise ValueError(f"{name}: a coordinate is not finite")
+    return " ".join(str(int(value)) for value in round_half_away(points).ravel())
