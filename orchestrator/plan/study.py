@@ -18,10 +18,13 @@ Stat = Literal["hmean", "precision", "recall"]
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What Ray reserves for each worker of a trial; not part of its identity."""
+    """What Ray reserves for each worker of a trial; not part of its identity.
+
+    `gpus` None is the plan's `auto`: one where the cluster has GPUs, else none; execution decides.
+    """
 
     cpus: float = 1.0
-    gpus: float = 0.0
+    gpus: float | None = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,7 @@ class Experiment:
     ensemble: EnsembleSpec | None = None
     expect: tuple[Effect, ...] = ()
     cost_gpu_h: float | None = None
+    why: str = ""
 
     @property
     def kind(self) -> Literal["train", "derive", "thresholds", "ensemble"]:
@@ -185,6 +189,8 @@ class Study:
         datasets: None where `check` runs on a machine that does not have the data.
         baseline: the author's reference scores.
         source: text of the plan file; `resolved`: the plan after `extends`, `--set` and `${env:...}`, as plain data.
+        warnings: what is allowed but may mislead, each with its place in the plan.
+        budget_gpu_h, deadline: the author's limits; the deadline is ISO 8601 with its offset.
     """
 
     roadmap: str
@@ -196,3 +202,6 @@ class Study:
     concurrent: int | None
     source: str
     resolved: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+    budget_gpu_h: float | None = None
+    deadline: str | None = None
