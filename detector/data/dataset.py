@@ -1,0 +1,75 @@
+"""Pages as a training set: distorted, cropped and turned into maps, a function of (seed, epoch, index) alone.
+
+Shapes: H = W = crop_size, or image_size where whole pages are trained on; 3 RGB planes. Coordinates: canvas frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, get_worker_info
+
+from detector.config import Config
+from detector.data.augment import apply_matrix, change_light, draw_matrix, place_words, scale_of
+from detector.data.images import image_size, read_image
+from detector.data.targets import Maps, targets
+from detector.geometry import normalise
+from detector.types import Page, UInt8
+
+
+class TrainSet(Dataset[dict[str, Tensor]]):
+    """Training samples of pages, as many as there are pages.
+
+    Samples are the same for any number of loader workers and in any order of access: each has a generator of its own,
+    seeded by (config.seed, epoch, index). Ask with `(epoch, index)`, or call `set_epoch` in the main process before
+    each pass of a loader and ask with `index`.
+    """
+
+    def __init__(self, pages: Sequence[Page], config: Config) -> None:
+        self.pages = tuple(pages)
+        self.config = config
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of plain indices; persistent workers keep the epoch that they were started with."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.pages)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
+        """One sample: `image_3HW` normalised, `prob_HW`, `prob_mask_HW`, `thresh_HW`, `thresh_mask_HW`; all float32.
+
+        Raises:
+            DataError: the image is missing or damaged.
+        """
+        epoch, index = key if isinstance(key, tuple) else (self.epoch, key)
+        image, maps = self.sample(epoch, index)
+        return {
+            "image_3HW": torch.from_numpy(normalise(image)),
+            "prob_HW": torch.from_numpy(maps.prob_HW),
+            "prob_mask_HW": torch.from_numpy(maps.prob_mask_HW),
+            "thresh_HW": torch.from_numpy(maps.thresh_HW),
+            "thresh_mask_HW": torch.from_numpy(maps.thresh_mask_HW),
+        }
+
+    def sample(self, epoch: int, index: int) -> tuple[UInt8, Maps]:
+        """The distorted picture, (H, W, 3) uint8, and its maps: for training, and for looking at."""
+        if get_worker_info() is not None:
+            cv2.setNumThreads(1)  # workers are the parallelism; a pool of threads in each would be too many
+        page, config = self.pages[index], self.config
+        rng = np.random.default_rng((config.seed, epoch, index))
+        side = config.crop_size or config.image_size
+        wh = image_size(page.path)
+        polygons = [word.polygon_V2 for word in page.words]
+        text = [word.polygon_V2 for word in page.words if not word.ignore]
+        matrix = draw_matrix(rng, config.augment, wh, config.image_size, side, text)
+        scale = min(1.0, scale_of(matrix, wh))
+        picture = read_image(page.path, at_least_wh=(round(wh[0] * scale), round(wh[1] * scale)))
+        canvas = change_light(rng, config.augment, apply_matrix(picture, wh, matrix, (side, side)))
+        words = place_words(polygons, [word.ignore for word in page.words], wh, matrix, (side, side))
+        return canvas, targets(words.polygons, words.ignore, (side, side), config.targets)
