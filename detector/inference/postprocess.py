@@ -1,0 +1,163 @@
+"""Probability maps to word polygons (Liao et al. 2020, arXiv 1911.08947, section 3.5).
+
+Shapes: H, W map height and width in px; N words; V vertices. Coordinates are (x, y), float64, in the map's frame, with
+the origin at the top left corner of the top left pixel.
+
+OpenCV's contours run through pixel *centres*: of a block of w x h pixels they enclose (w - 1) x (h - 1). All
+that follows is measured on the outline grown by the missing half pixel, so that a drawn rectangle comes back as drawn and a text
+line one pixel high has a height. A text's holes (the inside of a ring) belong to it; text inside a hole is found too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import pyclipper
+from numpy.typing import NDArray
+
+from detector.config import Postprocess
+from detector.geometry import area, perimeter
+from detector.kernels.postprocess import contour_means
+from detector.types import Detections, Float32, Float64, UInt8
+
+Contour = NDArray[np.int32]
+CLIPPER_SCALE = 256  # clipper counts in integers: 1/256 px
+ARC_TOLERANCE_PX = 0.25  # clipper's own default, in px instead of its units: about 3 vertices a corner
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """The contours of one map at one `thresh`, before any rule about scores and sizes.
+
+    Attributes:
+        contours: N arrays (V, 2) of pixel (column, row), in the order of the map's rows from below (OpenCV's).
+        scores_N: mean probability inside each, in [0, 1].
+    """
+
+    contours: tuple[Contour, ...]
+    scores_N: Float64
+
+
+def words_from_map(prob_HW: Float32 | UInt8, rule: Postprocess) -> Detections:
+    """Words of one page, best score first; equal scores in the order of their position, topmost first.
+
+    Args:
+        prob_HW: probabilities in [0, 1], float32 or uint8 (then 255 means 1).
+        rule: thresholds and shape; `max_candidates` keeps the best-scoring contours.
+
+    Returns:
+        Words in the map's frame, not clipped; quads as top left, top right, bottom right, bottom left, polygons
+        clockwise. No words on a page without text.
+
+    Raises:
+        ValueError: `prob_HW` is not a two-dimensional map of float32 or uint8, or holds NaN.
+    """
+    return words_from_candidates(find_candidates(prob_HW, rule.thresh, rule.min_side_px), rule)
+
+
+def find_candidates(prob_HW: Float32 | UInt8, thresh: float, min_side_px: float = 0.0) -> Candidates:
+    """Every contour of `prob_HW > thresh` with its score: found once, it serves all rules with this `thresh`.
+
+    Contours that cannot reach `min_side_px`, judged by their upright bounding box, are left out early: the map of an
+    untrained network has tens of thousands of specks.
+    """
+    if prob_HW.ndim != 2 or prob_HW.dtype not in (np.float32, np.uint8):
+        raise ValueError(f"a map must be two-dimensional, float32 or uint8, got {prob_HW.ndim} and {prob_HW.dtype}")
+    full = 255.0 if prob_HW.dtype == np.uint8 else 1.0
+    if full == 1.0 and not np.isfinite(prob_HW.sum(dtype=np.float64)):
+        raise ValueError("a map must hold finite numbers, got NaN or infinity: the network has diverged")
+    # A whole number exceeds thresh x 255 where it exceeds that number's floor.
+    mask = prob_HW > (np.uint8(int(thresh * full)) if full == 255.0 else np.float32(thresh))
+    found, tree = cv2.findContours(mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    if not found:
+        return Candidates((), np.empty(0))
+    outer = tree.reshape(-1, 4)[:, 3] < 0  # a hole has a parent
+    contours = [c.reshape(-1, 2) for c, keep in zip(found, outer, strict=True) if keep]
+    if min_side_px > 1.0:
+        contours = [c for c, large in zip(contours, _bounding_areas(contours) >= min_side_px**2, strict=True) if large]
+    if not contours:
+        return Candidates((), np.empty(0))
+    means = contour_means(np.ascontiguousarray(prob_HW), np.concatenate(contours), _ends(contours))
+    return Candidates(tuple(contours), means / full)
+
+
+def words_from_candidates(candidates: Candidates, rule: Postprocess) -> Detections:
+    """The words of a rule whose `thresh` and `min_side_px` are those of `candidates` (or a larger `min_side_px`)."""
+    scores = candidates.scores_N
+    order = np.flatnonzero(scores >= rule.box_thresh)
+    order = order[np.lexsort((-order, -scores[order]))]  # OpenCV lists contours from below
+    kept: list[int] = []
+    boxes: list[tuple[float, float, float, float, float]] = []
+    for index in order:
+        box = _smallest_rectangle(candidates.contours[index])
+        if box[2] * box[3] < rule.min_side_px**2:
+            continue
+        kept.append(int(index))
+        boxes.append(box)
+        if len(kept) == rule.max_candidates:
+            break
+    quads = _offset_quads(np.array(boxes, dtype=np.float64).reshape(-1, 5), rule.unclip_ratio)
+    polygons = [np.ascontiguousarray(quad) for quad in quads]
+    if rule.shape == "polygon":
+        outlines = (_offset_outline(candidates.contours[i], rule) for i in kept)
+        polygons = [quad if outline is None else outline for outline, quad in zip(outlines, polygons, strict=True)]
+    return Detections(tuple(polygons), scores[kept])
+
+
+def _ends(contours: Sequence[Contour]) -> NDArray[np.int64]:
+    return np.cumsum([len(contour) for contour in contours], dtype=np.int64)
+
+
+def _bounding_areas(contours: Sequence[Contour]) -> Float64:
+    """Pixels in each contour's upright bounding box: no less than in its smallest rectangle."""
+    points = np.concatenate(contours)
+    starts = np.concatenate([[0], _ends(contours)[:-1]])
+    sides = np.maximum.reduceat(points, starts) - np.minimum.reduceat(points, starts) + 1.0
+    return np.asarray(sides[:, 0] * sides[:, 1], dtype=np.float64)
+
+
+def _smallest_rectangle(contour: Contour) -> tuple[float, float, float, float, float]:
+    """(centre x, centre y, width, height, angle in degrees) of the smallest rectangle, half a pixel wider all round."""
+    (x, y), (width, height), angle = cv2.minAreaRect(contour)
+    return x + 0.5, y + 0.5, width + 1.0, height + 1.0, angle
+
+
+def _offset_quads(boxes_N5: Float64, ratio: float) -> Float64:
+    """Corners (N, 4, 2) of rectangles offset by area x ratio / perimeter, from the top left, clockwise.
+
+    The smallest rectangle around a rectangle offset by d with round corners is the rectangle with each side moved out
+    by d: no clipper is needed.
+    """
+    x, y, width, height, angle = boxes_N5.T
+    # The width's axis is the one within 45 degrees of the horizontal, so that the first corner is the top left.
+    turns = np.ceil((angle - 45.0) / 90.0)
+    angle = np.deg2rad(angle - 90.0 * turns)
+    swap = turns % 2 == 1
+    width, height = np.where(swap, height, width), np.where(swap, width, height)
+    grow = 2.0 * width * height * ratio / (2.0 * (width + height))
+    along = np.stack([np.cos(angle), np.sin(angle)], axis=1) * ((width + grow) / 2.0)[:, None]
+    across = np.stack([-np.sin(angle), np.cos(angle)], axis=1) * ((height + grow) / 2.0)[:, None]
+    centre = np.stack([x, y], axis=1)
+    corners = [centre - along - across, centre + along - across, centre + along + across, centre - along + across]
+    return np.stack(corners, axis=1)
+
+
+def _offset_outline(contour: Contour, rule: Postprocess) -> Float64 | None:
+    """The simplified outline, offset with round joins; None where it has no inside and the rectangle must do."""
+    thin: Contour = cv2.approxPolyDP(contour, rule.epsilon * cv2.arcLength(contour, True), True).reshape(-1, 2)
+    if len(thin) < 3:
+        return None
+    points = thin.astype(np.float64) + 0.5
+    # Area and perimeter of the outline grown by half a pixel, as if its corners were square: exact for blocks.
+    inner, around = area(points), perimeter(points)
+    distance = 0.5 + (inner + around / 2.0 + 1.0) * rule.unclip_ratio / (around + 4.0)
+    clipper = pyclipper.PyclipperOffset(2.0, ARC_TOLERANCE_PX * CLIPPER_SCALE)
+    clipper.AddPath(
+        np.rint(points * CLIPPER_SCALE).astype(np.int64).tolist(), pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON
+    )
+    pieces = [np.array(piece, dtype=np.float64) / CLIPPER_SCALE for piece in clipper.Execute(distance * CLIPPER_SCALE)]
+    pieces = [piece for piece in pieces if len(piece) >= 4]
+    return max(pieces, key=area) if pieces else None

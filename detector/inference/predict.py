@@ -1,0 +1,217 @@
+"""Images to word polygons: page -> canvas -> network -> map -> words in the image frame.
+
+Shapes: H, W height and width in px, of the image or of its map. A map covers the page and nothing of the canvas's
+padding; it is kept as uint8 (255 means 1), which is all that maps on disk and in ensembles carry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from detector import checkpoint
+from detector.config import Config, Postprocess
+from detector.data.formats import read_image
+from detector.geometry import BORDER_RGB, Frame, fit_frame, normalise, warp
+from detector.inference.bundle import is_bundle, read_bundle, save_bundle
+from detector.inference.postprocess import words_from_map
+from detector.inference.views import IDENTITY, View, view
+from detector.model.detector import Detector
+from detector.types import Detections, Float32, Page, UInt8
+
+__all__ = ["PageMap", "Predictor", "fuse", "page_map", "predict", "save_bundle", "words_of_page"]
+
+MULTIPLE = 32  # the encoder's largest stride divides every canvas
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PageMap:
+    """The probability map of one page.
+
+    Attributes:
+        prob_HW: probabilities, 255 means 1.
+        frame: image to map; `canvas_wh` is the map's size.
+    """
+
+    prob_HW: UInt8
+    frame: Frame
+
+
+def page_map(
+    model: Detector, config: Config, image_HW3: UInt8, *, size: int | None = None, views: Sequence[str] = (IDENTITY,)
+) -> PageMap:
+    """The map of one page, the mean over its views.
+
+    Args:
+        model: on any device; it is put into evaluation mode for the call.
+        config: the model's own; its precision is used (fp16 on a CPU, which has no arithmetic for it: fp32).
+        size: longest side of the page on the canvas, px; the config's `image_size` unless given.
+        views: names as `detector.inference.views.view` knows them, at least one.
+
+    Raises:
+        InputError: an unknown view.
+    """
+    if not views:
+        raise ValueError("at least one view is needed; `identity` is the plain one")
+    height, width = image_HW3.shape[:2]
+    size = size or config.image_size
+    frame = fit_frame((width, height), size, multiple=1)
+    total: Float32 = np.zeros(frame.canvas_wh[::-1], dtype=np.float32)
+    training = model.training
+    model.eval()
+    try:
+        for name in views:
+            total += _seen(model, config, image_HW3, size, view(name), frame.canvas_wh)
+    finally:
+        model.train(training)
+    return PageMap(_to_bytes(total / np.float32(len(views))), frame)
+
+
+def fuse(maps: Sequence[PageMap], weights: Sequence[float] | None = None) -> PageMap:
+    """The weighted mean of maps of one page, in the frame of the largest (of equals the first).
+
+    Averages are taken of probabilities, in float32, never of polygons: those of different models do not correspond.
+
+    Raises:
+        ValueError: no maps, maps of different images, or weights that are negative or sum to 0.
+    """
+    shares = np.asarray(weights if weights is not None else [1.0] * len(maps), dtype=np.float64)
+    if not maps or len(shares) != len(maps) or (shares < 0).any() or not shares.sum() > 0:
+        raise ValueError(
+            f"`weights >= 0` with a positive sum must hold, one a map, got {list(shares)}, {len(maps)} maps"
+        )
+    if len({m.frame.image_wh for m in maps}) > 1:
+        raise ValueError(f"maps must be of one image, got images of {[m.frame.image_wh for m in maps]}")
+    frame = max(maps, key=lambda m: m.prob_HW.size).frame
+    if len(maps) == 1:
+        return maps[0]
+    total: Float32 = np.zeros(frame.canvas_wh[::-1], dtype=np.float32)
+    for member, share in zip(maps, shares / shares.sum(), strict=True):
+        total += np.float32(share / 255.0) * _resized(member.prob_HW.astype(np.float32), frame.canvas_wh)
+    return PageMap(_to_bytes(total), frame)
+
+
+def words_of_page(page_map: PageMap, rule: Postprocess) -> Detections:
+    """The words of a map in the image frame, clipped to the image, best score first."""
+    found = words_from_map(page_map.prob_HW, rule)
+    if not found.polygons:
+        return found
+    points = page_map.frame.to_image(np.concatenate(found.polygons), clip=True)
+    ends = np.cumsum([len(polygon) for polygon in found.polygons])
+    return Detections(tuple(np.split(points, ends[:-1])), found.scores_N)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Member:
+    """One network of a predictor."""
+
+    model: Detector
+    config: Config
+    weight: float
+
+
+class Predictor:
+    """A checkpoint or a bundle, ready to read pages.
+
+    Attributes:
+        members: networks with their configs and weights; a checkpoint is one member of weight 1.
+        views: names of the views each member sees.
+        rule: thresholds, the checkpoint's own or the bundle's.
+    """
+
+    def __init__(self, members: Sequence[Member], views: Sequence[str], rule: Postprocess) -> None:
+        self.members = tuple(members)
+        self.views = tuple(views)
+        self.rule = rule
+
+    @classmethod
+    def load(cls, path: Path, device: str | None = None) -> Predictor:
+        """Load a checkpoint folder or a bundle folder.
+
+        Args:
+            device: `cpu`, `cuda`...; a GPU where there is one, unless given.
+
+        Raises:
+            CheckpointError: `path` is neither, or damaged.
+        """
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if is_bundle(path):
+            bundle = read_bundle(path)
+            loaded = [(checkpoint.load(folder, device), weight) for folder, weight in bundle.members]
+            return cls([Member(*pair, weight) for pair, weight in loaded], bundle.views, bundle.rule)
+        model, config = checkpoint.load(path, device)
+        return cls([Member(model, config, 1.0)], (IDENTITY,), config.postprocess)
+
+    def maps(self, page: Page) -> PageMap:
+        """The page's map: of the one member, or fused over all. DataError where the image cannot be read."""
+        image = read_image(page.path)
+        maps = [page_map(m.model, m.config, image, views=self.views) for m in self.members]
+        return fuse(maps, [m.weight for m in self.members])
+
+    def words(self, page: Page) -> Detections:
+        """The page's words in the image frame."""
+        return words_of_page(self.maps(page), self.rule)
+
+
+def predict(
+    model_path: Path,
+    pages: Iterable[Page],
+    on_page: Callable[[Page, Detections], None] | None = None,
+    device: str | None = None,
+) -> dict[str, Detections]:
+    """Words of every page, by page name; `on_page` is called after each.
+
+    Raises:
+        CheckpointError: `model_path` is neither a checkpoint nor a bundle.
+        DataError: an image cannot be read.
+    """
+    predictor = Predictor.load(Path(model_path), device)
+    words = {}
+    for page in pages:
+        words[page.name] = predictor.words(page)
+        if on_page is not None:
+            on_page(page, words[page.name])
+    return words
+
+
+def _seen(model: Detector, config: Config, image_HW3: UInt8, size: int, look: View, map_wh: tuple[int, int]) -> Float32:
+    """The map of one view, upright and of size `map_wh`."""
+    height, width = image_HW3.shape[:2]
+    frame = fit_frame((width, height), max(MULTIPLE, round(size * look.scale)), multiple=1)
+    content = look.turn(warp(image_HW3, frame))
+    rows, columns = content.shape[:2]
+    canvas = np.empty((-(-rows // MULTIPLE) * MULTIPLE, -(-columns // MULTIPLE) * MULTIPLE, 3), dtype=np.uint8)
+    canvas[:] = BORDER_RGB
+    canvas[:rows, :columns] = content
+    device = next(model.parameters()).device
+    image_13HW = torch.from_numpy(normalise(canvas))[None].to(device, memory_format=torch.channels_last)
+    with torch.inference_mode(), _precision(config, device.type):
+        prob_HW = model.probabilities(image_13HW)[0, :rows, :columns].float().cpu().numpy()
+    return _resized(np.ascontiguousarray(look.back(prob_HW)), map_wh)
+
+
+def _precision(config: Config, device: str) -> AbstractContextManager[object]:
+    if config.precision == "fp32" or (config.precision == "fp16" and device == "cpu"):
+        return nullcontext()
+    return torch.autocast(device, torch.bfloat16 if config.precision == "bf16" else torch.float16)
+
+
+def _resized(prob_HW: Float32, wh: tuple[int, int]) -> Float32:
+    """The map at another size: linear when it grows, by area when it shrinks; in corner coordinates like the frames."""
+    if prob_HW.shape == wh[::-1]:
+        return prob_HW
+    shrinks = wh[0] * wh[1] < prob_HW.size
+    resized: Float32 = cv2.resize(prob_HW, wh, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return resized
+
+
+def _to_bytes(prob_HW: Float32) -> UInt8:
+    """Probabilities rounded to 1/255. A NaN becomes 0 words, not noise: a diverged network finds nothing."""
+    rounded: UInt8 = np.rint(np.nan_to_num(prob_HW, nan=0.0) * 255.0).astype(np.uint8)
+    return rounded
