@@ -19,9 +19,7 @@ import numpy as np
 
 from detector.types import Float64
 
-RESAMPLES: Final = (
-    10_000  # Efron and Tibshirani 1993, section 14.3: BCa needs thousands where a standard error needs 200
-)
+RESAMPLES: Final = 10_000  # Efron and Tibshirani 1993, section 14.3: BCa needs thousands
 LEVEL: Final = 0.95
 _CHUNK_VALUES: Final = 2_000_000  # resampled values held at once: 16 MB of float64
 _NORMAL: Final = NormalDist()
