@@ -1,4 +1,4 @@
-"""The closed grammar of values in a plan: ranges, distributions, effects, costs, top(...) and gates. Nothing is evaluated.
+"""The closed grammar of values in a plan: ranges, distributions, effects, costs, top(...), gates; nothing is run.
 
 Every parser raises ValueError with the rule and the value; the loader adds file, line and key.
 
@@ -105,7 +105,7 @@ def effect(stat: Stat, text: str) -> Effect:
     low, high, relative = float(parts[0]), float(parts[-1]), signed == {True}
     if low > high:
         raise ValueError(f"`low <= high` must hold, got {text!r}; swap the ends")
-    if not relative and high > 1 or relative and max(abs(low), abs(high)) >= 1:
+    if (not relative and high > 1) or (relative and max(abs(low), abs(high)) >= 1):
         raise ValueError(f"scores lie in 0..1, got {text!r}; write 98.1 % as 0.981")
     return Effect(stat, low, 1.0 if at_least else high, relative)
 
@@ -123,7 +123,9 @@ def top(text: str) -> Top:
     """`top(SCOPE, COUNT)`; the scope is checked against the plan elsewhere."""
     match = _TOP.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"top(SCOPE, COUNT) expected, such as top(phase2, 1), top(phase2.lr, 3) or top(all, 8); got {text!r}")
+        raise ValueError(
+            f"top(SCOPE, COUNT) expected, such as top(phase2, 1), top(phase2.lr, 3) or top(all, 8); got {text!r}"
+        )
     if int(match[2]) < 1:
         raise ValueError(f"top counts from 1, got {text!r}")
     return Top(match[1], int(match[2]))
@@ -150,7 +152,7 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """`ci_low`, `ci_high`, `mean`: of a paired difference over images; `hmean`, `precision`, `recall`: of a quantity."""
+    """`ci_low`, `ci_high`, `mean` of a paired difference over images; `hmean`, `precision`, `recall` of a quantity."""
 
     function: str
     argument: Term
@@ -179,7 +181,9 @@ class Joined:
 
 Term: TypeAlias = Number | Name | Call | Sum
 Condition: TypeAlias = Compare | Joined
-_TOKEN = re.compile(rf"\s*(?:({_NUMBER.removeprefix('[-+]?')})|([A-Za-z_][A-Za-z0-9_.]*(?:-[A-Za-z0-9_.]+)*)|(>=|<=|[-+()<>]))")
+_TOKEN = re.compile(
+    rf"\s*(?:({_NUMBER.removeprefix('[-+]?')})|([A-Za-z_][A-Za-z0-9_.]*(?:-[A-Za-z0-9_.]+)*)|(>=|<=|[-+()<>]))"
+)
 
 
 def gate(text: str) -> Condition:

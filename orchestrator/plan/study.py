@@ -165,6 +165,7 @@ class Datasets:
     Attributes:
         digest: over names, image contents and words of train and val; None while the data is not there.
         folds: for each training page its fold, 0 .. k - 1; empty without folds.
+        notes: what reading dropped or did not use, with file and word.
     """
 
     train: tuple[Page, ...]
@@ -172,6 +173,7 @@ class Datasets:
     test: tuple[Page, ...]
     digest: str
     folds: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def train_pages(self, fold: int | None) -> tuple[Page, ...]:
         """The training pages with one fold left out."""

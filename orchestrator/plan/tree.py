@@ -126,7 +126,7 @@ def parse(text: str, file: str, faults: list[Fault]) -> Tree:
     """The document in `text`; what is wrong with it is appended to `faults`."""
     empty = Tree({}, Mark(file, 1, 1), Mark(file, 1, 1))
     try:
-        node = YAML(typ="safe", pure=True).compose(text)  # type: ignore[no-untyped-call]
+        node = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
         faults.append(_syntax(error, text, file))
         return empty
@@ -216,7 +216,7 @@ class _Grower:
         return children
 
     def leaf(self, node: Node, loc: Loc, mark: Mark, key: Mark) -> Tree:
-        text, bare = str(node.value), node.style is None
+        text, bare = str(node.value), getattr(node, "style", None) is None
         if not str(node.tag).startswith("tag:yaml.org,2002:"):
             self.faults.append(mark.fault(loc, f"tags such as `{node.tag}` are not read; remove it"))
         filled = fill(text, mark, loc, self.faults)

@@ -1,0 +1,204 @@
+"""The pages of a plan: read or made, checked for leaks between train and val, and given a digest.
+
+Hashing gigabytes of images would make every command slow, so content hashes are kept in `<workspace>/data/hashes.json`
+under (path, size, time of change); whoever writes over an image without touching both of these deserves the surprise.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+from pathlib import Path
+
+from detector.errors import DataError
+from detector.files import read_json, write_json
+from detector.types import Page, Word
+from orchestrator.plan.folds import assign
+from orchestrator.plan.identity import short
+from orchestrator.plan.schema import DataSpec, Synthetic
+from orchestrator.plan.study import Datasets
+
+MAKER = 1  # version of the page maker's rules that folders are named by; raise it when equal seeds give other pages
+PARTS = ("train", "val", "test")
+SHOWN = 3  # names in a message
+
+
+def present(spec: DataSpec, workspace: Path) -> bool:
+    """Whether all that a training needs is there, by names of files and folders alone."""
+    if spec.synthetic is not None:
+        return (_synthetic_folder(spec.synthetic, workspace) / "made.json").is_file()
+    parts = [part for part in (spec.train, spec.val) if part is not None]
+    return all(Path(part.annotations).is_file() and Path(part.images).is_dir() for part in parts)
+
+
+def read_datasets(spec: DataSpec, workspace: Path) -> Datasets:
+    """All pages of a plan; synthetic ones are made on the first call.
+
+    Raises:
+        DataError: a file is missing or unreadable, a set is empty, or a page is in train and in val.
+    """
+    from detector.data.formats import read_annotations, read_images  # loads OpenCV: only where pages are read
+
+    places = _places(spec, workspace)
+    readings = [read_annotations(*places[part]) for part in ("train", "val")]
+    train, val = (reading.pages for reading in readings)
+    test = read_images(places["test"][1]) if "test" in places else ()
+    for name, pages in (("train", train), ("val", val)):
+        if not pages:
+            raise DataError(f"data.{name}: no pages; a set needs at least one")
+    hashes = _hashes((*train, *val), workspace / "data" / "hashes.json")
+    _refuse_leaks(train, val, hashes)
+    folds = assign([page.name for page in train], spec.folds.k, spec.folds.seed, spec.folds.group) if spec.folds else ()
+    notes = tuple(note for reading in readings for note in reading.notes)
+    return Datasets(train, val, test, _digest(train, val, hashes), folds, notes)
+
+
+def _places(spec: DataSpec, workspace: Path) -> dict[str, tuple[Path, Path]]:
+    """Annotation file and image folder of each part; the test part's annotations are not read."""
+    if spec.synthetic is not None:
+        folder = make_synthetic(spec.synthetic, workspace)
+        parts = [part for part in PARTS if getattr(spec.synthetic, part)]
+        return {part: (folder / part / "annotations.json", folder / part / "images") for part in parts}
+    places = {
+        name: (Path(part.annotations), Path(part.images))
+        for name, part in (("train", spec.train), ("val", spec.val))
+        if part is not None
+    }
+    if spec.test is not None:
+        places["test"] = (Path(), Path(spec.test.images))
+    return places
+
+
+def folds_digest(datasets: Datasets) -> str:
+    """Over which page is in which fold; empty without folds."""
+    if not datasets.folds:
+        return ""
+    home = sorted((page.name, fold) for page, fold in zip(datasets.train, datasets.folds, strict=True))
+    return short(json.dumps(home, ensure_ascii=True).encode())
+
+
+# --- synthetic pages -------------------------------------------------------------------------------------------------
+
+
+def _synthetic_folder(spec: Synthetic, workspace: Path) -> Path:
+    key = short(json.dumps([spec.model_dump(mode="json"), MAKER], sort_keys=True).encode())
+    return workspace / "data" / f"synthetic-{key}"
+
+
+def make_synthetic(spec: Synthetic, workspace: Path) -> Path:
+    """The folder with `train`, `val` and `test`, made whole or not at all, once."""
+    folder = _synthetic_folder(spec, workspace)
+    if (folder / "made.json").is_file():
+        return folder
+    from detector.data.synthetic import make_pages  # draws with OpenCV and Pillow: loaded where pages are made
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".synthetic-", dir=folder.parent))
+    try:
+        for index, part in enumerate(PARTS):
+            count = int(getattr(spec, part))
+            if count:
+                # Three seeds a plan's seed, so that neighbouring plan seeds share no pages either.
+                make_pages(draft / part, count, seed=spec.seed * len(PARTS) + index, size=spec.size)
+        write_json(draft / "made.json", spec.model_dump(mode="json"))
+        draft.chmod(0o777 & ~_umask())
+        if folder.exists():  # a broken rest without made.json
+            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            draft.rename(folder)
+        except OSError:
+            if not (folder / "made.json").is_file():  # else another process was faster with equal pages
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _hashes(pages: Iterable[Page], cache_path: Path) -> dict[Path, str]:
+    """Content hash of every image, from the cache where size and time of change are as they were."""
+    known = _known(cache_path)
+    stats = {page.path: page.path.stat() for page in pages}
+    keys = {path: f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}" for path, stat in stats.items()}
+    new = [path for path, key in keys.items() if key not in known]
+    if new:
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            fresh = {keys[path]: content for path, content in zip(new, pool.map(_hash, new), strict=True)}
+        known = {key: known[key] for key in keys.values() if key in known} | fresh
+        write_json(cache_path, known, indent=None)
+    return {path: known[key] for path, key in keys.items()}
+
+
+def _known(cache_path: Path) -> dict[str, str]:
+    if not cache_path.is_file():
+        return {}
+    try:
+        found = read_json(cache_path)
+    except DataError:  # a cache that cannot be read is made again
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _hash(path: Path) -> str:
+    digest = blake2b(digest_size=16)
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+# --- checks and digest -----------------------------------------------------------------------------------------------
+
+
+def _refuse_leaks(train: Sequence[Page], val: Sequence[Page], hashes: Mapping[Path, str]) -> None:
+    names = {page.name for page in train}
+    shared = [page.name for page in val if page.name in names]
+    if shared:
+        raise DataError(
+            f"data: {len(shared)} names are in train and in val ({_some(shared)}); a model must not be scored on what "
+            "it has learned from: remove them from one"
+        )
+    contents = {hashes[page.path]: page.name for page in train}
+    twins = [f"{contents[h]} = {page.name}" for page in val if (h := hashes[page.path]) in contents]
+    if twins:
+        raise DataError(
+            f"data: {len(twins)} images of val are byte for byte in train under other names ({_some(twins)}); remove "
+            "them from one"
+        )
+
+
+def _some(items: Sequence[str]) -> str:
+    more = f", {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return ", ".join(items[:SHOWN]) + more
+
+
+def _digest(train: Sequence[Page], val: Sequence[Page], hashes: Mapping[Path, str]) -> str:
+    """Over names, image contents and words of both sets; test pages change no training. The order of pages counts,
+    since it is the order that training shuffles from."""
+    digest = blake2b(digest_size=8)
+    for label, pages in (("train", train), ("val", val)):
+        digest.update(f"{label} {len(pages)}\n".encode())
+        for page in pages:
+            digest.update(f"{page.name} {hashes[page.path]} {len(page.words)}\n".encode())
+            for word in page.words:
+                digest.update(_word(word))
+    return digest.hexdigest()
+
+
+def _word(word: Word) -> bytes:
+    # Transcriptions count: with the official variant of the metric they decide the number of characters.
+    head = json.dumps([word.id, word.transcription, word.ignore, word.polygon_V2.shape[0]], ensure_ascii=True)
+    return head.encode() + word.polygon_V2.astype("<f8").tobytes()

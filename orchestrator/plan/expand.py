@@ -1,0 +1,128 @@
+"""A plan to a study: phases in the order of their needs, experiments by priority, every trial with its digest."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from detector.config import Config
+from orchestrator.errors import Fault, PlanError
+from orchestrator.plan.advice import plan_warnings
+from orchestrator.plan.data import present, read_datasets
+from orchestrator.plan.faults import message_of
+from orchestrator.plan.making import Maker, base_settings, differences, trial_digest
+from orchestrator.plan.schema import PhaseSpec, Plan
+from orchestrator.plan.settings import overlay
+from orchestrator.plan.study import Experiment, Study, Trial
+
+
+def expand(plan: Plan, require_data: bool = True) -> Study:
+    """The study of a plan.
+
+    Args:
+        plan: as loaded.
+        require_data: read (or make) the pages, and fail if they are not there. Without it pages are read only if they
+            are there; else `datasets` is None and digests are provisional: they match nothing in a ledger.
+
+    Raises:
+        PlanError: two experiments would train the same thing, or settings that a sweep draws do not fit together.
+        DataError: pages that cannot be used.
+    """
+    workspace = workspace_of(plan)
+    datasets = read_datasets(plan.data, workspace) if require_data or present(plan.data, workspace) else None
+    maker = Maker(plan, datasets)
+    phases = tuple(maker.phase(phase) for phase in _in_order(plan))
+    maker.refuse_twins()
+    if maker.faults:
+        raise PlanError(maker.faults)
+    return Study(
+        roadmap=plan.roadmap,
+        plan_path=plan.origin.path,
+        workspace=workspace,
+        phases=phases,
+        baseline=plan.baseline.given(),
+        datasets=datasets,
+        concurrent=plan.concurrent,
+        source=plan.origin.source,
+        resolved=plan.origin.tree.plain(),
+        warnings=(*maker.warnings, *plan_warnings(plan)),
+        budget_gpu_h=plan.budget.gpu_hours,
+        deadline=plan.budget.deadline,
+    )
+
+
+def derive(study: Study, experiment: Experiment, best: Sequence[Trial]) -> tuple[Trial, ...]:
+    """The trials of a `from: top(...)` experiment, once its source has run.
+
+    Args:
+        study: where the experiment stands.
+        experiment: with `derive` set.
+        best: the trials that `top(...)` names, best first.
+
+    Raises:
+        PlanError: `set` does not fit the settings of a source.
+    """
+    rule = experiment.derive
+    if rule is None:
+        raise ValueError(f"{experiment.phase}.{experiment.id} is known without a source")
+    settings = {key: value for key, value in rule.changes.items() if key not in ("workers", "resources")}
+    base = base_settings(study.resolved)
+    trials: dict[str, Trial] = {}
+    for rank, source in enumerate(best, start=1):
+        for fold, seed in product(rule.folds or (None,), rule.seeds or (None,)):
+            data = overlay(source.config.model_dump(mode="json"), settings | ({} if seed is None else {"seed": seed}))
+            try:
+                config = Config.model_validate_json(json.dumps(data), strict=True)
+            except ValidationError as error:
+                message = f"upon {source.name}: {message_of(error)}"
+                where = f"{experiment.phase}.{experiment.id}"
+                raise PlanError([Fault(str(study.plan_path), 0, 0, where, message)]) from error
+            trial = replace(
+                source,
+                name=_name(experiment, rank if len(best) > 1 else None, fold, seed),
+                phase=experiment.phase,
+                experiment=experiment.id,
+                config=config,
+                fold=source.fold if fold is None else fold,
+                workers=int(rule.changes.get("workers", source.workers)),
+            )
+            trial = replace(trial, settings=differences(base, trial), digest=trial_digest(trial, study.datasets))
+            trials.setdefault(trial.digest, trial)
+    return tuple(trials.values())
+
+
+def _name(experiment: Experiment, rank: int | None, fold: int | None, seed: int | None) -> str:
+    parts = [f"{experiment.phase}/{experiment.id}"]
+    parts += [f"top{rank}"] if rank is not None else []
+    parts += [f"fold{fold}"] if fold is not None else []
+    parts += [f"seed{seed}"] if seed is not None else []
+    return "-".join(parts)
+
+
+def workspace_of(plan: Plan) -> Path:
+    """The plan's `workspace`, else $ORCHESTRATOR_WORKSPACE/<roadmap>, else ./workspace/<roadmap>."""
+    if plan.workspace is not None:
+        return Path(plan.workspace).expanduser()
+    return Path(os.environ.get("ORCHESTRATOR_WORKSPACE") or "workspace") / plan.roadmap
+
+
+def _in_order(plan: Plan) -> list[PhaseSpec]:
+    """Phases after all that they need, otherwise as in the file. `load` has refused circles."""
+    here = {phase.id: phase for phase in plan.phases}
+    ordered: dict[str, PhaseSpec] = {}
+
+    def visit(phase: PhaseSpec) -> None:
+        for name in phase.needs:
+            if name in here and name not in ordered:
+                visit(here[name])
+        ordered.setdefault(phase.id, phase)
+
+    for phase in plan.phases:
+        visit(phase)
+    return list(ordered.values())

@@ -1,0 +1,258 @@
+"""Phases and experiments of a plan as those of a study: settings resolved, sweeps drawn, rules spelled out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+from pydantic import ValidationError
+
+from detector.config import Postprocess
+from orchestrator.errors import Fault
+from orchestrator.plan import advice, space
+from orchestrator.plan.data import folds_digest
+from orchestrator.plan.faults import message_of
+from orchestrator.plan.identity import UNKNOWN_DATA, digest
+from orchestrator.plan.schema import ExperimentSpec, PhaseSpec, Plan, RuleSpec
+from orchestrator.plan.settings import TrialSettings, flat, nested, overlay, validate
+from orchestrator.plan.study import (
+    Asha,
+    Datasets,
+    Derive,
+    EnsembleSpec,
+    Experiment,
+    Gate,
+    Phase,
+    ThresholdSearch,
+    Top,
+    Trial,
+)
+from orchestrator.plan.tree import Loc
+
+_AFTER = {"train": 0, "derive": 1, "thresholds": 2, "ensemble": 3}
+
+
+def base_data(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of every training of a plan, as plain nested data: `seed`, `metric`, `defaults`."""
+    metric = {key: value for key, value in resolved.get("metric", {}).items() if key != "name"}
+    return overlay({"seed": resolved.get("seed", 0), "metric": metric}, resolved.get("defaults", {}))
+
+
+def base_settings(resolved: Mapping[str, Any]) -> TrialSettings:
+    """`base_data`, validated."""
+    return validate(base_data(resolved))
+
+
+def differences(base: TrialSettings, trial: Trial) -> dict[str, Any]:
+    """Dotted settings of a trial that are not the plan's defaults; `workers` among them."""
+    mine = flat(trial.config.model_dump(mode="json")) | {"workers": trial.workers}
+    theirs = flat(base.model_dump(mode="json"))
+    return {key: value for key, value in mine.items() if value != theirs[key]}
+
+
+def trial_digest(trial: Trial, datasets: Datasets | None) -> str:
+    """The identity of a trial on these pages; provisional without them."""
+    data = datasets.digest if datasets is not None else UNKNOWN_DATA
+    folds = folds_digest(datasets) if datasets is not None and trial.fold is not None else ""
+    return digest(trial.config, data, trial.fold, trial.workers, folds)
+
+
+class Maker:
+    """Makes the phases of one plan; `faults` and `warnings` gather on the way."""
+
+    def __init__(self, plan: Plan, datasets: Datasets | None) -> None:
+        self.plan, self.datasets = plan, datasets
+        self.tree = plan.origin.tree
+        self.names = plan.origin.names
+        self.base_data = base_data(self.tree.plain())
+        self.base = validate(self.base_data)
+        self.faults: list[Fault] = []
+        self.warnings: list[str] = []
+        self.made: list[tuple[Trial, Loc]] = []
+
+    def phase(self, spec: PhaseSpec) -> Phase:
+        home = self.loc("phases", spec.id)
+        experiments = [
+            self.experiment(spec, child, self.loc("experiments", child.id, home)) for child in spec.experiments
+        ]
+        return Phase(
+            id=spec.id,
+            what=spec.what,
+            needs=spec.needs,
+            experiments=in_order(experiments),
+            target=spec.target.given(),
+            gate=Gate(spec.gate.condition, spec.gate.otherwise) if spec.gate is not None else None,
+        )
+
+    def loc(self, key: str, identity: str, home: Loc = ()) -> Loc:
+        """Where the child with this id stands in the file: `--only` shifts indices of the plan, not of the tree."""
+        children = self.tree.near((*home, key)).elements()
+        for index, child in enumerate(children):
+            name = child.get("id")
+            if name is not None and name.value == identity:
+                return (*home, key, index)
+        return (*home, key)
+
+    def experiment(self, phase: PhaseSpec, spec: ExperimentSpec, loc: Loc) -> Experiment:
+        trials: tuple[Trial, ...] = ()
+        asha: Asha | None = None
+        derive = thresholds = ensemble = None
+        if spec.source is not None:
+            seeds = spec.seeds or ()
+            derive = Derive(self.names.scope(spec.source), self.folds(spec), seeds, nested(flat(spec.changes)))
+        elif spec.thresholds is not None:
+            of = spec.thresholds.of
+            source = self.names.scope(of) if isinstance(of, Top) else of
+            thresholds = ThresholdSearch(source, self.rules(spec.thresholds))
+        elif spec.ensemble is not None:
+            pool = spec.ensemble.pool
+            candidates = self.names.scope(pool) if isinstance(pool, Top) else pool
+            views, most = tuple(dict.fromkeys(spec.ensemble.views)), spec.ensemble.max_members
+            ensemble = EnsembleSpec(candidates, views, most, self.rules(spec.ensemble))
+        else:
+            trials, asha = self.trials(phase, spec, loc)
+        return Experiment(
+            id=spec.id,
+            phase=phase.id,
+            what=spec.what,
+            priority=spec.priority,
+            trials=trials,
+            asha=asha,
+            derive=derive,
+            thresholds=thresholds,
+            ensemble=ensemble,
+            expect=spec.expect,
+            cost_gpu_h=spec.cost,
+            why=spec.why,
+        )
+
+    def folds(self, spec: ExperimentSpec) -> tuple[int, ...]:
+        if spec.folds == "all":
+            return tuple(range(self.plan.data.folds.k)) if self.plan.data.folds is not None else ()
+        return spec.folds or ()
+
+    def rules(self, spec: RuleSpec) -> tuple[Postprocess, ...]:
+        """Every combination of the values given, upon the defaults' post-processing."""
+        base = self.base.postprocess
+        columns = (
+            spec.thresh or (base.thresh,),
+            spec.unclip_ratio or (base.unclip_ratio,),
+            spec.box_thresh or (base.box_thresh,),
+        )
+        return tuple(
+            base.model_copy(update={"thresh": thresh, "unclip_ratio": unclip, "box_thresh": box})
+            for thresh, unclip, box in product(*columns)
+        )
+
+    def trials(self, phase: PhaseSpec, spec: ExperimentSpec, loc: Loc) -> tuple[tuple[Trial, ...], Asha | None]:
+        points, sweep = self.points(spec, loc), spec.sweep is not None
+        width = max(2, len(str(len(points) - 1)))
+        trials: list[Trial] = []
+        for index, point in enumerate(points):
+            data = overlay(overlay(self.base_data, spec.changes), nested(point))
+            for fold, seed in product(self.folds(spec) or (None,), spec.seeds or (None,)):
+                settings = self.settings(data if seed is None else data | {"seed": seed}, loc, point)
+                if settings is None:
+                    continue
+                parts = [f"{phase.id}/{spec.id}"]
+                parts += [f"{index:0{width}d}"] if sweep else []
+                parts += [f"fold{fold}"] if fold is not None else []
+                parts += [f"seed{seed}"] if seed is not None else []
+                trials.append(self.trial("-".join(parts), phase.id, spec.id, settings, fold))
+        self.made += [(trial, loc) for trial in trials]
+        if spec.sweep is None or not trials:
+            return tuple(trials), None
+        rule = advice.stopping(spec.sweep, len(trials), max(trial.config.max_epochs for trial in trials))
+        self.warnings += [advice.place(self.plan, (*loc, "sweep", "stop"), message) for message in rule.warnings]
+        return tuple(trials), rule.asha
+
+    def points(self, spec: ExperimentSpec, loc: Loc) -> list[dict[str, Any]]:
+        """The settings that a sweep adds to each of its trials; one empty point without a sweep."""
+        if spec.sweep is None:
+            return [{}]
+        axes = {key: space.axis(value) for key, value in flat(spec.sweep.space).items()}
+        if spec.sweep.trials is None:
+            return space.grid(axes)
+        try:
+            return space.draw(axes, spec.sweep.trials, spec.sweep.seed)
+        except ValueError as error:
+            place = (*loc, "sweep", "space")
+            self.faults.append(self.tree.near(place).mark.fault(place, str(error)))
+            return []
+
+    def settings(self, data: Mapping[str, Any], loc: Loc, point: Mapping[str, Any]) -> TrialSettings | None:
+        try:
+            return validate(data)
+        except ValidationError as error:
+            place = (*loc, "sweep", "space") if point else loc
+            drawn = ", ".join(f"{key}={value}" for key, value in point.items())
+            self.faults.append(self.tree.near(place).mark.fault(place, f"{message_of(error)}; drawn: {drawn}"))
+            return None
+
+    def trial(self, name: str, phase: str, experiment: str, settings: TrialSettings, fold: int | None) -> Trial:
+        trial = Trial(
+            digest="",
+            name=name,
+            phase=phase,
+            experiment=experiment,
+            config=settings.config(),
+            fold=fold,
+            workers=settings.workers,
+            resources=settings.reserve(),
+        )
+        return replace(trial, digest=trial_digest(trial, self.datasets), settings=differences(self.base, trial))
+
+    def refuse_twins(self) -> None:
+        """Two trials of one digest are one training under two names: a lost key, mostly."""
+        first: dict[str, tuple[Trial, Loc]] = {}
+        for trial, loc in self.made:
+            if trial.digest not in first:
+                first[trial.digest] = (trial, loc)
+                continue
+            twin, _ = first[trial.digest]
+            shown = ", ".join(f"{key}={value}" for key, value in trial.settings.items()) or "the defaults"
+            self.faults.append(
+                self.tree.near(loc).mark.fault(
+                    loc, f"{trial.name} is the same training as {twin.name} ({shown}); change a setting or remove one"
+                )
+            )
+
+
+def in_order(experiments: Sequence[Experiment]) -> tuple[Experiment, ...]:
+    """By priority, but never before what an experiment draws on in its own phase; then trainings first."""
+    by_id = {experiment.id: experiment for experiment in experiments}
+    effective: dict[str, int] = {}
+
+    def rank(experiment: Experiment, trail: tuple[str, ...] = ()) -> int:
+        if experiment.id not in effective:
+            sources = [by_id[name] for name in _sources(experiment, experiments) if name not in trail]
+            most = max((rank(source, (*trail, experiment.id)) for source in sources), default=0)
+            effective[experiment.id] = max(experiment.priority, most)
+        return effective[experiment.id]
+
+    return tuple(sorted(experiments, key=lambda experiment: (rank(experiment), _AFTER[experiment.kind])))
+
+
+def _sources(experiment: Experiment, experiments: Sequence[Experiment]) -> set[str]:
+    """Ids of the experiments of its own phase that it may draw on."""
+    if experiment.kind == "train":
+        return set()
+    drawn: list[str | Top] = []
+    if experiment.derive is not None:
+        drawn.append(experiment.derive.source)
+    if experiment.thresholds is not None:
+        drawn.append(experiment.thresholds.of)
+    if experiment.ensemble is not None:
+        pool = experiment.ensemble.pool
+        drawn += [pool] if isinstance(pool, Top) else list(pool)
+    found: set[str] = set()
+    for item in drawn:
+        scope = item.scope if isinstance(item, Top) else item
+        for other in experiments:
+            whole = isinstance(item, Top) and scope in ("all", experiment.phase)
+            named = scope in (other.id, f"{other.phase}.{other.id}")
+            if other is not experiment and (named or (whole and _AFTER[other.kind] < _AFTER[experiment.kind])):
+                found.add(other.id)
+    return found

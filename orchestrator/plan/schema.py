@@ -1,0 +1,290 @@
+"""The plan file as frozen pydantic models: every key, its meaning, its default. `json_schema` tells editors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+
+from orchestrator.plan.names import Names
+from orchestrator.plan.settings import TrialSettings, leaves
+from orchestrator.plan.study import Stat
+from orchestrator.plan.tree import Tree
+from orchestrator.plan.values import (
+    STATS,
+    Condition,
+    Cost,
+    Deadline,
+    Effects,
+    Folds,
+    Fractions,
+    Identity,
+    Of,
+    Pattern,
+    Pool,
+    Ratios,
+    Score,
+    Seeds,
+    TopText,
+    View,
+)
+
+
+class Part(BaseModel):
+    """Frozen, and strict about names: a key that nobody reads is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+
+
+class MetricSpec(Part):
+    """What validation measures, early stopping watches and trials are compared by."""
+
+    name: Literal["hmean"] = Field("hmean", description="what early stopping and ASHA watch")
+    aggregate: Literal["macro", "micro"] = Field("macro", description="mean of per-image scores, or summed counts")
+    variant: Literal["competition", "official"] = Field("competition", description="CLEval's rules")
+
+
+class Scores(Part):
+    """Scores in 0..1."""
+
+    hmean: Score | None = Field(None, description="H")
+    precision: Score | None = Field(None, description="P")
+    recall: Score | None = Field(None, description="R")
+
+    def given(self) -> dict[Stat, float]:
+        """Those that the author wrote."""
+        return {stat: value for stat in STATS if (value := getattr(self, stat)) is not None}
+
+
+class Annotated_(Part):
+    """Annotated pages."""
+
+    model_config = ConfigDict(title="Annotated")
+    images: str = Field(min_length=1, description="folder of the images, relative to the current directory")
+    annotations: str = Field(min_length=1, description="JSON file in the competition's format")
+
+
+class Images(Part):
+    """Pages without annotations."""
+
+    images: str = Field(min_length=1, description="folder of the images, relative to the current directory")
+
+
+class FoldSpec(Part):
+    """Training pages in k parts of nearly equal size; a trial with a fold leaves that part out."""
+
+    k: int = Field(ge=2, le=100, description="number of folds")
+    seed: int = Field(0, ge=0, description="of the shuffle")
+    group: Pattern = Field(
+        None, description="regular expression on file names; pages with equal match (or group 1) share a fold"
+    )
+
+
+class Synthetic(Part):
+    """Pages of rendered text, made once into the workspace."""
+
+    train: int = Field(ge=1, description="pages to train on")
+    val: int = Field(ge=1, description="pages to validate on")
+    test: int = Field(0, ge=0, description="pages for the submission")
+    seed: int = Field(0, ge=0, description="of everything drawn")
+    size: int = Field(640, ge=128, le=4096, description="longest side of a page, px")
+
+
+class DataSpec(Part):
+    """Either `train` and `val` (and `test`), or `synthetic`."""
+
+    train: Annotated_ | None = Field(None, description="what is learned from")
+    val: Annotated_ | None = Field(None, description="what every model is scored on")
+    test: Images | None = Field(None, description="what the submission is for")
+    synthetic: Synthetic | None = Field(None, description="made pages in place of files")
+    folds: FoldSpec | None = Field(None, description="for `folds: all` and `folds: [0, 1]`")
+
+
+class BudgetSpec(Part):
+    """Limits of the whole plan."""
+
+    gpu_hours: Annotated[float, Field(gt=0)] | None = Field(None, description="GPU-hours at most")
+    deadline: Deadline = Field(None, description="ISO 8601 with offset; nothing starts that cannot end before")
+
+
+class AshaSpec(Part):
+    """Rungs at grace x eta^k epochs."""
+
+    grace: int | None = Field(None, ge=1, description="epochs before the first cut; default max(3, max_epochs / 4)")
+    eta: int = Field(2, ge=2, description="one of eta trials goes on")
+
+
+class StopSpec(Part):
+    """`none`, `asha`, or `{asha: {grace: 5, eta: 2}}`."""
+
+    asha: AshaSpec | None = Field(None, description="successive halving within the sweep")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        if value in ("none", "asha"):
+            return {} if value == "none" else {"asha": {}}
+        if isinstance(value, Mapping) and set(value) == {"asha"}:
+            return {"asha": {} if value["asha"] is None else value["asha"]}
+        raise ValueError(f"`none`, `asha` or {{asha: {{grace: 5, eta: 2}}}} expected, got {value!r}")
+
+
+class SweepSpec(Part):
+    """A search over settings, drawn when the plan is read, so that every trial is known beforehand."""
+
+    space: dict[str, Any] = Field(
+        description='setting -> "uniform(a, b)", "loguniform(a, b)", a..b, a..b step s, or a list of choices'
+    )
+    trials: int | None = Field(None, ge=1, le=10_000, description="random draws; without it, the whole grid")
+    seed: int = Field(0, ge=0, description="of the draws")
+    stop: StopSpec | None = Field(
+        None, description="default: ASHA above 8 trials and 6 epochs where it does not mislead"
+    )
+
+
+class RuleSpec(Part):
+    """Post-processing values to try; those not given keep the defaults' value."""
+
+    thresh: Fractions | None = Field(None, description="number, list, or range with step 0.05 if none is given")
+    box_thresh: Fractions | None = Field(None, description="number, list, or range with step 0.05 if none is given")
+    unclip_ratio: Ratios | None = Field(None, description="number, list, or range with step 0.1 if none is given")
+
+
+class ThresholdSpec(RuleSpec):
+    """Post-processing searched on cached maps, cross-fitted."""
+
+    of: Of = Field(description="the experiment whose trials are searched, or top(SCOPE, COUNT)")
+
+
+class EnsembleSettings(RuleSpec):
+    """Probability maps of several members averaged in one frame."""
+
+    model_config = ConfigDict(title="Ensemble")
+    pool: Pool = Field(description="candidates: top(SCOPE, COUNT) or experiment ids")
+    views: tuple[View, ...] = Field(("identity",), min_length=1, description="each is inverted exactly, then averaged")
+    max_members: int = Field(6, ge=1, le=64, description="members at most")
+
+
+class ExperimentSpec(Part):
+    """One row of the roadmap: a training by `set`, or one of `sweep`, `from`, `thresholds`, `ensemble`."""
+
+    id: Identity = Field(description="unique in the plan file")
+    what: str = Field("", description="one line for tables")
+    why: str = Field("", description="the reasoning, for the report")
+    priority: int = Field(1, ge=1, le=1000, description="1 runs first")
+    expect: Effects = Field((), description="+0.003..+0.005 relative to the baseline; 0.98..0.981 or >= 0.982 absolute")
+    cost: Cost = Field(None, description="GPU-hours for the whole experiment: 4h, 90min, 1.5")
+    changes: dict[str, Any] = Field({}, alias="set", description="settings that differ from `defaults`")
+    folds: Folds | None = Field(None, description="one training for each: `all` or a list")
+    seeds: Seeds | None = Field(None, description="one training for each")
+    sweep: SweepSpec | None = Field(None, description="search over settings")
+    source: TopText | None = Field(None, alias="from", description="retrain the best: top(phase2, 1)")
+    thresholds: ThresholdSpec | None = Field(None, description="search of the post-processing")
+    ensemble: EnsembleSettings | None = Field(None, description="average of several models")
+
+
+class GateSpec(Part):
+    """Whether the roadmap goes on after a phase."""
+
+    condition: Condition = Field(alias="pass", description="such as ci_low(best - baseline) > 0")
+    otherwise: Literal["ask", "continue", "stop"] = Field("ask", description="what follows if it does not hold")
+
+
+class PhaseSpec(Part):
+    """Experiments that are held against one target."""
+
+    id: Identity = Field(description="unique in the roadmap")
+    what: str = Field("", description="one line for tables")
+    needs: tuple[Identity, ...] = Field((), description="phases before this one, here or in another file")
+    target: Scores = Field(Scores(), description="scores to reach")
+    experiments: tuple[ExperimentSpec, ...] = Field(min_length=1, description="rows of the roadmap")
+    gate: GateSpec | None = Field(None, description="whether the roadmap goes on")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a plan came from: for messages, for the record, and for `--only`."""
+
+    path: Path
+    source: str
+    tree: Tree
+    names: Names  # all of them, before `--only`
+
+
+class Plan(Part):
+    """A roadmap, or a part of one: several plan files may share the name."""
+
+    roadmap: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60, description="ledger and MLflow experiment"
+    )
+    what: str = Field("", description="the question that the plan answers")
+    metric: MetricSpec = Field(MetricSpec(), description="what is measured")
+    baseline: Scores = Field(Scores(), description="the author's reference scores")
+    data: DataSpec = Field(description="pages to learn from, to score on and to submit")
+    budget: BudgetSpec = Field(BudgetSpec(), description="limits")
+    defaults: dict[str, Any] = Field({}, description="settings of every training")
+    seed: int = Field(0, ge=0, description="seed of every training that sets none")
+    concurrent: int | None = Field(None, ge=1, description="trials at once; default: what the cluster holds")
+    workspace: str | None = Field(None, min_length=1, description="folder of all state; default ./workspace/<roadmap>")
+    phases: tuple[PhaseSpec, ...] = Field(min_length=1, description="in any order; `needs` decides")
+
+    _origin: Origin = PrivateAttr()
+
+    @property
+    def origin(self) -> Origin:
+        return self._origin
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a plan file, for editors and for catching slips before a run."""
+    schema = Plan.model_json_schema(by_alias=True)
+    knobs = TrialSettings.model_json_schema()
+    definitions = schema["$defs"] | {k: v for k, v in knobs["$defs"].items() if k != "Metric"}
+    flat = {key: _knob(knobs, key) for key in leaves() if "." in key}
+    nested = {key: value for key, value in knobs["properties"].items() if key != "metric"}
+    definitions["Set"] = {
+        "type": "object",
+        "description": "knobs of a training, nested or dotted",
+        "properties": dict(sorted((nested | flat).items())),
+        "additionalProperties": False,
+    }
+    drawn = {"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1}]}
+    definitions["Space"] = {
+        "type": "object",
+        "description": "setting -> values to try",
+        "properties": dict.fromkeys(sorted(leaves()), drawn) | {key: {"type": "object"} for key in _groups()},
+        "additionalProperties": False,
+        "minProperties": 1,
+    }
+    definitions["ExperimentSpec"]["properties"]["set"] |= {"$ref": "#/$defs/Set"}
+    definitions["SweepSpec"]["properties"]["space"] |= {"$ref": "#/$defs/Space"}
+    schema["properties"]["defaults"] |= {"$ref": "#/$defs/Set"}
+    for spec in (definitions["ExperimentSpec"]["properties"]["set"], schema["properties"]["defaults"]):
+        spec.pop("additionalProperties", None)
+    definitions["SweepSpec"]["properties"]["space"].pop("additionalProperties", None)
+    definitions["StopSpec"] = {"anyOf": [{"enum": ["none", "asha"]}, definitions["StopSpec"]]}
+    properties = {"extends": {"type": "string", "description": "plan file to build on, relative to this one"}}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Plan",
+        "description": "A plan file of the text-detection orchestrator.",
+        "type": "object",
+        "additionalProperties": False,
+        # A file with `extends`, or one that others extend, need not be whole; the loader checks what is missing.
+        "properties": properties | schema["properties"],
+        "$defs": dict(sorted(definitions.items())),
+    }
+
+
+def _groups() -> list[str]:
+    return sorted({key.partition(".")[0] for key in leaves() if "." in key})
+
+
+def _knob(knobs: Mapping[str, Any], key: str) -> Any:
+    group, name = key.split(".")
+    definition = knobs["properties"][group]
+    reference = definition.get("$ref") or definition["allOf"][0]["$ref"]
+    return knobs["$defs"][reference.rpartition("/")[2]]["properties"][name]
