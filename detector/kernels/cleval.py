@@ -1,7 +1,7 @@
 """Compiled loops of CLEval (arXiv 2006.06244): which centres lie in which detections, and what matches what.
 
-Shapes: G words of the ground truth, D detections, C pseudo-character centres (PCC) of all words; the centres of word g are
-`centres_C2[centre_starts_M[g]:centre_starts_M[g + 1]]`, M = G + 1.
+Shapes: G words of the ground truth, D detections, C pseudo-character centres (PCC) of all words; the centres of word g
+are `centres_C2[centre_starts_M[g]:centre_starts_M[g + 1]]`, M = G + 1.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def inclusion(
 
 @compiled
 def care_of_detections(precision_GD: Any, count_GD: Any, ignored_K: Any, constraint: Any) -> Any:
-    """Which detections count, (D) bool: not those that lie on the don't-care words `ignored_K` (indices, in this order).
+    """Which detections count, (D) bool: not those that lie on the don't-care words `ignored_K` (indices, in order).
 
     `constraint` is float32, as is the sum: the order and the width decide ties as they do in `cleval` 0.1.1.
     """
@@ -110,8 +110,8 @@ def matches(precision_GD: Any, count_GD: Any, care_G: Any, care_D: Any, constrai
 def tally(match_GD: Any, inside_CD: Any, count_GD: Any, centre_starts_M: Any, care_D: Any) -> Any:
     """Sums over the matches, and which detections that count matched nothing, (D) bool.
 
-    The sums (6, int64): characters hit once or more, characters in detections (each as often as it is covered), penalty of
-    recall, penalty of precision (pieces - 1 each), words split, detections merged.
+    The sums (6, int64): characters hit once or more, characters in detections (each as often as it is covered), penalty
+    of recall, penalty of precision (pieces - 1 each), words split, detections merged.
     """
     words, detections = match_GD.shape
     sums = np.zeros(6, np.int64)

@@ -1,8 +1,8 @@
 """Compiled loops over packed polygons: areas, convexity, clipping, point in polygon.
 
 Packed polygons: `points_P2` holds the vertices of all N polygons one after the other, `starts_M` (M = N + 1) where each
-begins, so polygon i is `points_P2[starts_M[i]:starts_M[i + 1]]`. P points, N polygons. All arrays are C-contiguous, float64
-and int64, so that each loop is compiled once. The plain twins stand in tests/metrics.
+begins, so polygon i is `points_P2[starts_M[i]:starts_M[i + 1]]`. P points, N polygons. All arrays are C-contiguous,
+float64 and int64, so that each loop is compiled once. The plain twins stand in tests/metrics.
 """
 
 from __future__ import annotations
@@ -81,14 +81,14 @@ def kind_of(points_P2: Float64, first: int, last: int) -> int:
         flips += 1
     if not left and not right:
         return FLAT
-    if left and right or back or flips > 2:
+    if (left and right) or back or flips > 2:
         return GENERAL
     return CONVEX
 
 
 @compiled
 def facts(points_P2: Float64, starts_M: Any) -> Any:
-    """Signed areas (N), bounding boxes (N, 4) as x0, y0, x1, y1, and kinds (N) of packed polygons of three or more points."""
+    """Signed areas (N), bounding boxes (N, 4) as x0, y0, x1, y1, and kinds (N) of polygons of three or more points."""
     count = len(starts_M) - 1
     area_N = np.zeros(count)
     box_N4 = np.zeros((count, 4))
@@ -162,10 +162,10 @@ def clipped_area(
 
 @compiled
 def contains(points_P2: Float64, first: int, last: int, x: float, y: float) -> bool:
-    """Whether the even-odd rule puts (x, y) inside: upper and left borders belong to the polygon, lower and right do not.
+    """Whether the even-odd rule puts (x, y) inside: upper and left borders belong to the polygon, the others do not.
 
-    The comparison is Polygon3's (`poly_c_point_inside`), operation by operation: a centre on a border is common, and both
-    variants of CLEval count it as that library does.
+    The comparison is Polygon3's (`poly_c_point_inside`), operation by operation: a centre on a border is common, and
+    both variants of CLEval count it as that library does.
     """
     inside = False
     j = last - 1
@@ -193,7 +193,7 @@ def intersections(
     b_kind_N: Any,
     owners: int,
 ) -> Any:
-    """Intersection areas of convex polygons a with b, summed over the a of one owner; shape (owners, number of b), px^2.
+    """Intersection areas of convex polygons a with b, summed over the a of one owner; (owners, number of b), px^2.
 
     Pairs whose boxes meet and of which one is GENERAL are not computed: their entry is -1 and they are counted in the
     second result.

@@ -1,0 +1,1 @@
+"""How good detections are: CLEval in two variants, ICDAR IoU, and the report of a set. Loads no torch."""

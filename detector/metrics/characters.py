@@ -1,7 +1,7 @@
 """How many characters a box is taken for, and where their centres lie, in both variants of CLEval.
 
-Shapes: V vertices, n characters. All arithmetic is float64, in the order of operations of the scorers, since a count may hang
-on the last bit (`round` is Python's: halves go to the even number).
+Shapes: V vertices, n characters. All arithmetic is float64, in the order of operations of the scorers, since a count
+may hang on the last bit (`round` is Python's: halves go to the even number).
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def polygon_aspect_ratio(polygon_V2: Float64) -> float:
 def smallest_rectangle(polygon_V2: Float64) -> tuple[float, float]:
     """Sides of the smallest rectangle over the hull's edges: w along the edge, h across it, px.
 
-    Edges come in the order of `scipy.spatial.ConvexHull`, and the first minimum wins: of a rectangle all four edges give the
-    same area, so that order decides which side is w.
+    Edges come in the order of `scipy.spatial.ConvexHull`, and the first minimum wins: of a rectangle all four edges
+    give the same area, so that order decides which side is w.
     """
     polygon_V2 = np.ascontiguousarray(polygon_V2, dtype=np.float64)
     return _smallest_rectangle(polygon_V2.tobytes())
@@ -139,9 +139,9 @@ def polygon_false_characters(ratio: float) -> int:
 def section_centres(polygon_V2: Float64, ratio: float, n: int) -> Float64:
     """n centres between the top line (first half of the vertices) and the bottom line (second half, reversed).
 
-    Each section between neighbours is cut in n parts, whose inner points are truncated to integers. With m points on a line
-    and s = (m - 1) / n, centre c is the mean of points int(c s) and int((c + 1) s) of both lines. Of an odd number of vertices
-    the bottom line has one more; it takes as many sections as the top line, and its last point is its last vertex.
+    Each section between neighbours is cut in n parts, whose inner points are truncated to integers. With m points on a
+    line and s = (m - 1) / n, centre c is the mean of points int(c s) and int((c + 1) s) of both lines. Of an odd number
+    of vertices the bottom line has one more; it takes as many sections as the top line, and ends in its last vertex.
     """
     half = len(polygon_V2) // 2
     top_L2 = _cut(polygon_V2[:half], half - 1, n)

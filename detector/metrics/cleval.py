@@ -1,9 +1,10 @@
 """CLEval: character-level evaluation of text detection (Baek et al. 2020, arXiv 2006.06244), in two variants.
 
-`official` gives every count of PyPI `cleval` 0.1.1 (`CLEvalMetric`) for quads; `competition`, the default, is the scorer of the
-receipt competition. In both, a word is a row of pseudo-character centres; a detection has the centres that lie in it and an
-area precision, intersection / own area; matches are one-to-one, one-to-many and many-to-one; recall and precision are
-characters less a penalty of (pieces - 1). Where the variants differ stands in `VARIANTS` and `characters.py`.
+`official` gives every count of PyPI `cleval` 0.1.1 (`CLEvalMetric`) for quads; `competition`, the default, is the
+scorer of the receipt competition. In both, a word is a row of pseudo-character centres; a detection has the centres that
+lie in it and an area precision, intersection / own area; matches are one-to-one, one-to-many and many-to-one; recall and
+precision are characters less a penalty of (pieces - 1). Where the variants differ stands in `VARIANTS` and
+`characters.py`.
 
 Shapes: G words, D detections, C centres of all words, V vertices of one polygon. Coordinates in px of the image frame.
 """
@@ -69,8 +70,8 @@ class Counts:
 
     Attributes:
         chars_gt: characters of the words that count.
-        chars_det: characters of the detections that count: centres in matched ones (each as often as it is covered), plus
-            `chars_fp`.
+        chars_det: characters of the detections that count: centres in matched ones (each as often as it is covered),
+            plus `chars_fp`.
         chars_fp: characters taken for those of detections that match nothing.
         chars_hit: centres found, each once.
         gran_recall, gran_precision: penalties, pieces - 1 of each split word and of each merging detection.
@@ -125,8 +126,8 @@ class GroundTruth:
     Attributes:
         variant: whose rules prepared them.
         polygons: vertices truncated to integers, G of them.
-        pieces, owner_N: disjoint parts of the words' regions and whose they are; one part a word, save for don't-care words,
-            of which the words over them are taken away.
+        pieces, owner_N: disjoint parts of the words' regions and whose they are; one part a word, save for don't-care
+            words, of which the words over them are taken away.
         length_G: characters of each word.
         care_G: False for don't-care words; ignored_K: their indices, in the order in which `cleval` meets them.
         centres_C2, starts_M, centre_box_G4: pseudo-character centres, where each word's begin, the box around them.
@@ -159,9 +160,10 @@ class GroundTruth:
 def ground_truth(words: Sequence[Word], variant: Variant = "competition") -> GroundTruth:
     """Prepares the words of one image; `cleval` does so itself when it is given words.
 
-    `official`: a word's length is that of its transcription (an empty one has no characters, as in `cleval` 0.1.1), without one
-    the pseudo-length; `ignore` marks don't-care words. A triangle gets the fourth vertex (x0, y2) that `cleval` gives it; other
-    polygons, which `CLEvalMetric` refuses, keep the official lengths and areas, and take ratio and centres as in `competition`.
+    `official`: a word's length is that of its transcription (an empty one has no characters, as in `cleval` 0.1.1),
+    without one the pseudo-length; `ignore` marks don't-care words. A triangle gets the fourth vertex (x0, y2) that
+    `cleval` gives it; other polygons, which `CLEvalMetric` refuses and whose ratio in its command line is a constant by mistake,
+    keep the official lengths and truncated areas, take their ratio from the smallest rectangle, and centres as below.
     `competition`: words are polygons alone, so those marked `ignore` count like any other.
     """
     rules = VARIANTS[variant]
@@ -179,7 +181,8 @@ def ground_truth(words: Sequence[Word], variant: Variant = "competition") -> Gro
     starts_M = np.zeros(len(kept) + 1, np.int64)
     np.cumsum(lengths, out=starts_M[1:])
     polygons = pack(shapes, truncate=True)
-    pieces, owner_N, regions = polygons, np.arange(len(kept)), {}
+    pieces, owner_N = polygons, np.arange(len(kept))
+    regions: dict[int, BaseGeometry] = {}
     if not care_G.all():
         from detector.metrics.ignored import cut_words
 

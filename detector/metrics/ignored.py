@@ -1,7 +1,7 @@
-"""Don't-care words less the words that lie over them, as `cleval` 0.1.1 has them: Area(don't care) - Area(ground truth).
+"""Don't-care words less the words that lie over them, as `cleval` 0.1.1 has them.
 
-A convex region less a convex polygon falls into convex pieces, one along each edge of what is taken away, so the compiled
-clipper of the other areas serves here as well. Regions with anything not convex go to shapely.
+A convex region less a convex polygon falls into convex pieces, one along each edge of what is taken away, so the
+compiled clipper of the other areas serves here as well. Regions with anything not convex go to shapely.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Polygons packed for the compiled loops, and the exact areas of those that the loops leave out.
 
-Shapes: N polygons, P vertices in all, V vertices of one. A polygon that crosses itself is the region of the even-odd rule,
-as the clipper behind the published scorers (GPC) has it; its own area is nevertheless the absolute shoelace sum, as there.
+Shapes: N polygons, P vertices in all, V vertices of one. A polygon that crosses itself is the region of the even-odd
+rule, as the clipper behind the published scorers (GPC) has it; its own area is the absolute shoelace sum, as there.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ def region(polygon_V2: Float64) -> BaseGeometry:
     """The polygon as a valid shapely geometry, by the even-odd rule."""
     import shapely
 
-    ring = shapely.polygons(polygon_V2)
+    ring: BaseGeometry = shapely.Polygon(polygon_V2)
     if shapely.is_valid(ring):
         return ring
     # "linework" keeps what the ring winds around an odd number of times; spikes come back as lines, which have no area
     parts = shapely.get_parts(shapely.get_parts(shapely.make_valid(ring, method="linework")))
-    return shapely.multipolygons(parts[shapely.get_dimensions(parts) == 2])
+    return shapely.MultiPolygon(parts[shapely.get_dimensions(parts) == 2].tolist())
 
 
 def intersection_areas(
