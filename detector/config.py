@@ -93,7 +93,9 @@ class Postprocess(Settings):
     box_thresh: Probability = Field(0.4, description="a contour is kept where the mean of P inside is at least this")
     unclip_ratio: float = Field(1.5, ge=0.0, description="offset = area x unclip_ratio / perimeter; paper: 1.5")
     max_candidates: int = Field(1000, ge=1, description="best-scoring contours kept on a page")
-    min_side_px: float = Field(3.0, ge=0.0, description="contours whose smallest rectangle is thinner are dropped")
+    min_side_px: float = Field(
+        3.0, ge=0.0, description="contours covering less than a square of this side are dropped; thin lines stay"
+    )
     shape: Literal["quad", "polygon"] = Field("quad", description="smallest rectangle, or simplified outline")
     epsilon: float = Field(0.002, ge=0.0, description="Douglas-Peucker tolerance as a fraction of the perimeter")
 

@@ -3,9 +3,10 @@
 Shapes: H, W map height and width in px; N words; V vertices. Coordinates are (x, y), float64, in the map's frame, with
 the origin at the top left corner of the top left pixel.
 
-OpenCV's contours run through pixel *centres*: of a block of w x h pixels they enclose (w - 1) x (h - 1). All
-that follows is measured on the outline grown by the missing half pixel, so that a drawn rectangle comes back as drawn and a text
-line one pixel high has a height. A text's holes (the inside of a ring) belong to it; text inside a hole is found too.
+OpenCV's contours run through pixel *centres*: of a block of w x h pixels they enclose (w - 1) x (h - 1). All that
+follows is measured on the outline grown by the missing half pixel, so that a drawn rectangle comes back as drawn and a
+text line one pixel high has a height. A text's holes (the inside of a ring) belong to it; text inside a hole is found
+too.
 """
 
 from __future__ import annotations

@@ -15,12 +15,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -96,9 +94,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
+    except Exception as error:
+        # The unpickler, fed with what is no pickle, raises whatever it stumbles over (KeyError, IndexError...).
+        cause = " ".join(str(error).split())[:200]
         raise CheckpointError(
-            f"{path}: cannot be read as weights ({str(error).splitlines()[0][:200]}); {REMEDY}"
+            f"{path}: cannot be read as weights ({type(error).__name__}: {cause}); {REMEDY}"
         ) from error
     for key in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
