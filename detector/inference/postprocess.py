@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from detector.config import Postprocess
 from detector.geometry import area, perimeter
-from detector.kernels.postprocess import contour_means
+from detector.kernels.postprocess import contour_means, smallest_rectangles
 from detector.types import Detections, Float32, Float64, UInt8
 
 Contour = NDArray[np.int32]
@@ -34,7 +34,7 @@ class Candidates:
     """The contours of one map at one `thresh`, before any rule about scores and sizes.
 
     Attributes:
-        contours: N arrays (V, 2) of pixel (column, row), in the order of the map's rows from below (OpenCV's).
+        contours: N arrays (V, 2) of pixel (column, row), each from its topmost, leftmost pixel.
         scores_N: mean probability inside each, in [0, 1].
     """
 
@@ -43,7 +43,7 @@ class Candidates:
 
 
 def words_from_map(prob_HW: Float32 | UInt8, rule: Postprocess) -> Detections:
-    """Words of one page, best score first; equal scores in the order of their position, topmost first.
+    """Words of one page, best score first; of equal scores the topmost first, then the leftmost.
 
     Args:
         prob_HW: probabilities in [0, 1], float32 or uint8 (then 255 means 1).
@@ -89,23 +89,18 @@ def words_from_candidates(candidates: Candidates, rule: Postprocess) -> Detectio
     """The words of a rule whose `thresh` and `min_side_px` are those of `candidates` (or a larger `min_side_px`)."""
     scores = candidates.scores_N
     order = np.flatnonzero(scores >= rule.box_thresh)
-    order = order[np.lexsort((-order, -scores[order]))]  # OpenCV lists contours from below
-    kept: list[int] = []
-    boxes: list[tuple[float, float, float, float, float]] = []
-    for index in order:
-        box = _smallest_rectangle(candidates.contours[index])
-        if box[2] * box[3] < rule.min_side_px**2:
-            continue
-        kept.append(int(index))
-        boxes.append(box)
-        if len(kept) == rule.max_candidates:
-            break
-    quads = _offset_quads(np.array(boxes, dtype=np.float64).reshape(-1, 5), rule.unclip_ratio)
+    # A contour starts at its topmost pixel, of several the leftmost: no two share it.
+    first = np.array([candidates.contours[i][0] for i in order], dtype=np.int64).reshape(-1, 2)
+    order = order[np.lexsort((first[:, 0], first[:, 1], -scores[order]))]
+    boxes = _boxes(candidates.contours, order)
+    large = boxes[:, 2] * boxes[:, 3] >= rule.min_side_px**2
+    order, boxes = order[large][: rule.max_candidates], boxes[large][: rule.max_candidates]
+    quads = _offset_quads(boxes, rule.unclip_ratio)
     polygons = [np.ascontiguousarray(quad) for quad in quads]
     if rule.shape == "polygon":
-        outlines = (_offset_outline(candidates.contours[i], rule) for i in kept)
+        outlines = (_offset_outline(candidates.contours[i], rule) for i in order)
         polygons = [quad if outline is None else outline for outline, quad in zip(outlines, polygons, strict=True)]
-    return Detections(tuple(polygons), scores[kept])
+    return Detections(tuple(polygons), scores[order])
 
 
 def _ends(contours: Sequence[Contour]) -> NDArray[np.int64]:
@@ -120,27 +115,25 @@ def _bounding_areas(contours: Sequence[Contour]) -> Float64:
     return np.asarray(sides[:, 0] * sides[:, 1], dtype=np.float64)
 
 
-def _smallest_rectangle(contour: Contour) -> tuple[float, float, float, float, float]:
-    """(centre x, centre y, width, height, angle in degrees) of the smallest rectangle, half a pixel wider all round."""
-    (x, y), (width, height), angle = cv2.minAreaRect(contour)
-    return x + 0.5, y + 0.5, width + 1.0, height + 1.0, angle
+def _boxes(contours: Sequence[Contour], order_N: NDArray[np.int64]) -> Float64:
+    """Smallest rectangles (N, 6) of the contours in the given order."""
+    chosen = [contours[i] for i in order_N]
+    if not chosen:
+        return np.empty((0, 6))
+    boxes: Float64 = smallest_rectangles(np.concatenate(chosen), _ends(chosen))
+    return boxes
 
 
-def _offset_quads(boxes_N5: Float64, ratio: float) -> Float64:
+def _offset_quads(boxes_N6: Float64, ratio: float) -> Float64:
     """Corners (N, 4, 2) of rectangles offset by area x ratio / perimeter, from the top left, clockwise.
 
     The smallest rectangle around a rectangle offset by d with round corners is the rectangle with each side moved out
     by d: no clipper is needed.
     """
-    x, y, width, height, angle = boxes_N5.T
-    # The width's axis is the one within 45 degrees of the horizontal, so that the first corner is the top left.
-    turns = np.ceil((angle - 45.0) / 90.0)
-    angle = np.deg2rad(angle - 90.0 * turns)
-    swap = turns % 2 == 1
-    width, height = np.where(swap, height, width), np.where(swap, width, height)
+    x, y, width, height, cosine, sine = boxes_N6.T
     grow = 2.0 * width * height * ratio / (2.0 * (width + height))
-    along = np.stack([np.cos(angle), np.sin(angle)], axis=1) * ((width + grow) / 2.0)[:, None]
-    across = np.stack([-np.sin(angle), np.cos(angle)], axis=1) * ((height + grow) / 2.0)[:, None]
+    along = np.stack([cosine, sine], axis=1) * ((width + grow) / 2.0)[:, None]
+    across = np.stack([-sine, cosine], axis=1) * ((height + grow) / 2.0)[:, None]
     centre = np.stack([x, y], axis=1)
     corners = [centre - along - across, centre + along - across, centre + along + across, centre - along + across]
     return np.stack(corners, axis=1)
