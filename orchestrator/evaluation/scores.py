@@ -146,16 +146,11 @@ def with_trials(study: Study, experiment: Experiment, trials: Sequence[Trial]) -
     return replace(study, phases=tuple(phases))
 
 
-def experiment_named(study: Study, name: str, phase: str) -> Experiment:
-    """The experiment `name` of `phase`, else of another phase; `phase.experiment` names one exactly.
-
-    Raises:
-        DataError: there is none.
-    """
+def experiment_named(study: Study, name: str, phase: str) -> Experiment | None:
+    """The experiment `name` of `phase`, else of another phase; `phase.experiment` names one exactly. None where it is
+    in another plan of the roadmap and has not run yet (a name that cannot exist does not get past the loader)."""
     found = [item for part in study.phases for item in part.experiments if name in (item.id, f"{part.id}.{item.id}")]
-    if not found:
-        raise DataError(f"{study.plan_path}: {phase}: no experiment `{name}`; name one of this plan")
-    return next((item for item in found if item.phase == phase), found[0])
+    return next((item for item in found if item.phase == phase), found[0] if found else None)
 
 
 def top(study: Study, board: Board, source: Top | Sequence[str], phase: str) -> tuple[Trial, ...]:
@@ -167,12 +162,12 @@ def top(study: Study, board: Board, source: Top | Sequence[str], phase: str) -> 
     """
     if not isinstance(source, Top):
         named = [experiment_named(study, name, phase) for name in source]
-        return board.ranked(trial for experiment in named for trial in experiment.trials)
+        return board.ranked(trial for experiment in named if experiment for trial in experiment.trials)
     if source.scope == "all":
         return board.ranked(study_trials(study, phase))[: source.count]
     parts = [part for part in study.phases if part.id == source.scope]
     experiments = parts[0].experiments if parts else (experiment_named(study, source.scope, phase),)
-    return board.ranked(trial for experiment in experiments for trial in experiment.trials)[: source.count]
+    return board.ranked(trial for item in experiments if item for trial in item.trials)[: source.count]
 
 
 def _replaced(phase: Phase, experiment: Experiment, trials: Sequence[Trial]) -> Phase:

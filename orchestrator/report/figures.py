@@ -1,0 +1,105 @@
+"""Figures of a report as SVG: learning curves, and what each `thresh` scores.
+
+Text becomes outlines, so a figure looks alike everywhere and no name of a plan ends as markup; names are drawn as they
+are, without matplotlib's mathematics.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_NAMED: Final = 10  # curves with a colour and a name; those of the other trials are grey
+_STYLE: Final[Mapping[Any, Any]] = {
+    "text.parse_math": False,
+    "svg.hashsalt": "report",
+    "svg.fonttype": "path",
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.size": 9,
+}
+
+
+def learning_curves(curves: Sequence[tuple[str, Sequence[tuple[int, float]]]], most: int = MOST_NAMED) -> bytes:
+    """Validation H by epoch, one line a trial, best trials first; the first `most` are named.
+
+    Args:
+        curves: name and (epoch, H) points of each trial.
+    """
+    with _figure() as (figure, axes):
+        for _, points in reversed(curves[most:]):
+            axes.plot(*_columns(points), color="0.8", linewidth=1)
+        for name, points in curves[:most]:
+            axes.plot(*_columns(points), marker=".", linewidth=1.4, label=name)
+        tops = [value for _, points in curves for _, value in points]
+        if tops:
+            best = max(tops)
+            # The first epochs of a training lie far below; what one wants to see is near the top.
+            axes.set_ylim(max(0.0, min(tops), best - 0.3), min(1.0, best + 0.01) + 0.002)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("H on validation")
+        axes.locator_params(axis="x", integer=True)
+        _legend(axes)
+        return _svg(figure)
+
+
+def threshold_curves(curves: Sequence[tuple[str, Sequence[tuple[float, float]]]]) -> bytes:
+    """The best H of each `thresh`, one line a result."""
+    with _figure() as (figure, axes):
+        for name, points in curves:
+            axes.plot(*_columns(points), marker=".", linewidth=1.4, label=name)
+        axes.set_xlabel("thresh")
+        axes.set_ylabel("best H at this thresh")
+        _legend(axes)
+        return _svg(figure)
+
+
+@contextmanager
+def _figure() -> Iterator[tuple[Figure, Axes]]:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context({**_STYLE, "font.family": [_family(), "DejaVu Sans"]}):
+        figure = Figure(figsize=(8, 4), layout="constrained")
+        yield figure, figure.add_subplot()
+
+
+@lru_cache
+def _family() -> str:
+    """Register NanumGothic (Hangul) and name it; its package is located, not imported: importing it sets pyplot up."""
+    from matplotlib import font_manager
+
+    spec = find_spec("koreanize_matplotlib")
+    if spec is None or spec.origin is None:
+        return "DejaVu Sans"
+    path = Path(spec.origin).parent / "fonts" / "NanumGothic.ttf"
+    font_manager.fontManager.addfont(str(path))
+    return font_manager.FontProperties(fname=str(path)).get_name()
+
+
+def _legend(axes: Axes) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)
+
+
+def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _svg(figure: Figure) -> bytes:
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    buffer = io.BytesIO()
+    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})  # type: ignore[no-untyped-call]
+    return buffer.getvalue()
