@@ -104,7 +104,7 @@ def make_synthetic(spec: Synthetic, workspace: Path) -> Path:
             count = int(getattr(spec, part))
             if count:
                 # Three seeds a plan's seed, so that neighbouring plan seeds share no pages either.
-                make_pages(draft / part, count, seed=spec.seed * len(PARTS) + index, size=spec.size)
+                make_pages(draft / part, count, seed=spec.seed * len(PARTS) + index, size=spec.size, prefix=part)
         write_json(draft / "made.json", spec.model_dump(mode="json"))
         draft.chmod(0o777 & ~_umask())
         if folder.exists():  # a broken rest without made.json

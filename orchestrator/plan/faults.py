@@ -66,7 +66,9 @@ def unknown_setting(mark: Mark, loc: Loc, key: str) -> Fault:
 
 def from_pydantic(errors: Sequence[ErrorDetails], tree: Tree, prefix: Loc = ()) -> list[Fault]:
     """One fault per error; `prefix` is where the validated part stands in `tree`."""
-    return [_fault(error, tree, (*prefix, *error["loc"])) for error in errors]
+    # A list of nothing but wrong items counts as empty for pydantic: the items have been reported.
+    real = [error for error in errors if not (error["type"] == "too_short" and error["input"])]
+    return [_fault(error, tree, (*prefix, *error["loc"])) for error in real]
 
 
 def message_of(error: ValidationError) -> str:
@@ -103,7 +105,13 @@ def _unknown(key: str, loc: Loc) -> str:
             return f"unknown key `{key}`: a setting of trainings; put it under `defaults`"
         if len(loc) >= 3 and loc[-3] == "experiments":
             return f"unknown key `{key}`: a setting of trainings; put it under `set`"
-    return f"unknown key `{key}`{nearest(key, keys_at(loc[:-1]))}"
+    hint = nearest(key, keys_at(loc[:-1]))
+    if "did you mean" not in hint:
+        setting = nearest(key, [*leaves(), *groups()])
+        home = "`defaults`" if len(loc) == 1 else "`set`"
+        if "did you mean" in setting and (len(loc) == 1 or (len(loc) >= 3 and loc[-3] == "experiments")):
+            hint = f"{setting.removesuffix('?')} under {home}?"
+    return f"unknown key `{key}`{hint}"
 
 
 def _message(error: ErrorDetails, node: Tree) -> str:

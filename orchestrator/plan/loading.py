@@ -45,16 +45,19 @@ def load(path: str | Path, overrides: Sequence[str] = (), only: Sequence[str] = 
     faults: list[Fault] = []
     source = _text(path, faults)
     tree = _read(path, source, faults, ())
+    broken = tuple(fault.where for fault in faults)  # what cannot be read must not be called missing, too
     tree = apply(tree, overrides, faults)
     tree = drop_unknown_settings(tree, faults)
+    later: list[Fault] = []
     plan: Plan | None = None
     try:
         plan = Plan.model_validate_json(json.dumps(tree.plain()), strict=True)
     except ValidationError as error:
-        faults += from_pydantic(error.errors(include_url=False), tree)
-    faults += checks.settings(tree)
+        later += from_pydantic(error.errors(include_url=False), tree)
+    later += checks.settings(tree)
     if plan is not None:
-        faults += checks.references(plan, tree)
+        later += checks.references(plan, tree)
+    faults += [fault for fault in later if not _hides(broken, fault.where)]
     if plan is None or faults:
         raise PlanError(list(dict.fromkeys(faults)))
     origin = Origin(path, source, tree, Names.of(plan))
@@ -62,6 +65,10 @@ def load(path: str | Path, overrides: Sequence[str] = (), only: Sequence[str] = 
         plan = keep(plan, only)
     plan._origin = origin
     return plan
+
+
+def _hides(broken: Sequence[str], where: str) -> bool:
+    return any(place == where or place.startswith((f"{where}.", f"{where}[")) for place in broken if where)
 
 
 def _text(path: Path, faults: list[Fault]) -> str:

@@ -202,7 +202,7 @@ class _Grower:
                     mark.fault((*loc, name), f"key `{name}` is given twice, first in line {first}; keep one")
                 )
                 continue
-            if _torn(value_node):
+            if _torn(value_node) and pairs and _empty(pairs[0][1]):
                 torn = str(value_node.value)
                 while pairs and torn.count("(") > torn.count(")") and _empty(pairs[0][1]):
                     torn += f", {pairs.pop(0)[0].value}"

@@ -1,0 +1,152 @@
+"""The command line: `python -m orchestrator plans/x.yaml` runs a plan; other commands look, predict, score, serve.
+
+Exit codes: 0 done; 1 a trial failed or a gate did not pass; 2 the input is wrong; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from detector.errors import InputError
+from orchestrator import commands
+
+TIPS = """\
+Tip: begin with `python -m orchestrator check plans/quickstart.yaml`, then leave `check` out to run it. The same command
+again carries on where it was, and re-runs nothing that is finished.
+Exit codes: 0 done; 1 a trial failed or a gate did not pass; 2 the input is wrong; 130 interrupted."""
+Handler = Callable[[argparse.Namespace], commands.Answer]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser, names = _parser()
+    if words and words[0] not in names and not words[0].startswith("-"):
+        if not _is_path(words[0]):
+            close = difflib.get_close_matches(words[0], names, n=1)
+            hint = f"did you mean `{close[0]}`?" if close else f"there are {', '.join(names)}"
+            return _refuse(f"{words[0]}: neither a command nor a plan file; {hint}")
+        words = ["run", *words]
+    if not words:
+        parser.print_help()
+        return 0
+    arguments = parser.parse_args(words)
+    handler: Handler = arguments.handler
+    try:
+        text, code = handler(arguments)
+        if text:
+            print(text, flush=True)
+        return code
+    except InputError as error:
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        print("interrupted; the same command carries on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (`| head`) has gone; Python must not complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _refuse(message: str) -> int:
+    print(message, file=sys.stderr)
+    return 2
+
+
+def _is_path(word: str) -> bool:
+    return word.endswith((".yaml", ".yml")) or os.sep in word or Path(word).is_file()
+
+
+def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
+    parser = argparse.ArgumentParser(
+        prog="python -m orchestrator",
+        description="Plans of text-detection experiments: run, looked at, reported.",
+        epilog=TIPS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sub = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, handler: Handler, *, json_: bool = False) -> argparse.ArgumentParser:
+        text = (handler.__doc__ or "").strip()
+        made = sub.add_parser(name, help=text.rstrip("."), description=text)
+        made.set_defaults(handler=handler)
+        if json_:
+            made.add_argument("--json", action="store_true", help="for machines")
+        return made
+
+    _plan_arguments(command("run", commands.run))
+    _plan_arguments(command("check", commands.check, json_=True))
+    _plan_arguments(command("runs", commands.runs, json_=True))
+    _plan_arguments(command("report", commands.report), only=False)
+    _predict_arguments(command("predict", commands.predict))
+    _score_arguments(command("score", commands.score, json_=True))
+    made = command("schema", commands.schema)
+    made.add_argument("-o", "--output", metavar="FILE", help="write it there")
+    made = command("ui", commands.ui)
+    made.add_argument("plan", metavar="PLAN", help="plan file, or workspace folder")
+    made.add_argument("--port", type=int, default=5000, help="0 takes any free one (default 5000)")
+    made = command("sync", commands.sync)
+    made.add_argument("plan", metavar="PLAN", help="plan file, or workspace folder")
+    _data_arguments(sub.add_parser("data", help="Make and check data", description="Make and check data."))
+    return parser, list(sub.choices)
+
+
+def _plan_arguments(parser: argparse.ArgumentParser, *, only: bool = True) -> None:
+    parser.add_argument("plan", metavar="PLAN", help="plan file (YAML)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a value: phase2.unet.image_size=1280, phase2.*.max_epochs=2, defaults.batch_size=2, seed=1",
+    )
+    if only:
+        parser.add_argument(
+            "--only",
+            action="append",
+            default=[],
+            metavar="ID",
+            help="keep a phase, an experiment, or phase.experiment; may be given several times",
+        )
+
+
+def _predict_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="checkpoint folder, ensemble folder, or `champion` with --plan")
+    parser.add_argument("images", metavar="IMAGES", nargs="+", help="folders or image files")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help=".csv (submission) or .json (annotations)"
+    )
+    parser.add_argument("--plan", help="whose champion: a plan file or a workspace folder")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU where there is one")
+    parser.add_argument("--force", action="store_true", help="write over an existing file")
+
+
+def _score_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("predictions", metavar="PREDICTIONS", help="submission .csv, or .json in the annotations' form")
+    parser.add_argument("annotations", metavar="ANNOTATIONS", help=".json in the competition's format")
+    parser.add_argument("--variant", choices=("competition", "official"), default="competition", help="CLEval's rules")
+
+
+def _data_arguments(parser: argparse.ArgumentParser) -> None:
+    sub = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    synth = sub.add_parser("synth", help="make synthetic receipts", description=commands.synth.__doc__)
+    synth.set_defaults(handler=commands.synth)
+    synth.add_argument("folder", metavar="FOLDER", help="gets images/ and annotations.json")
+    synth.add_argument("--count", type=int, default=100, help="pages (default 100)")
+    synth.add_argument("--seed", type=int, default=0, help="of everything drawn (default 0)")
+    synth.add_argument("--size", type=int, default=640, help="longest side, px (default 640)")
+    synth.add_argument("--force", action="store_true", help="write over existing pages")
+    check = sub.add_parser("check", help="read data as a training would", description=commands.data_check.__doc__)
+    check.set_defaults(handler=commands.data_check)
+    check.add_argument("annotations", metavar="ANNOTATIONS", help=".json in the competition's format")
+    check.add_argument("images", metavar="IMAGES", help="folder of the images")
+    check.add_argument("--json", action="store_true", help="for machines")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

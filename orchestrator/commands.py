@@ -1,0 +1,291 @@
+"""What each command does. A handler takes the parsed arguments and returns its answer: text for stdout, exit code.
+
+A handler imports its room when it runs: `check`, `runs` and `score` load neither torch nor ray nor mlflow.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from detector.errors import DataError, InputError
+
+Answer: TypeAlias = tuple[str, int]
+
+
+def run(arguments: Namespace) -> Answer:
+    """Run a plan, or carry on with it."""
+    from orchestrator.run import run as run_plan
+
+    return "", run_plan(arguments.plan, overrides=arguments.set, only=arguments.only)
+
+
+def check(arguments: Namespace) -> Answer:
+    """Say what would run and what is wrong; start nothing."""
+    from orchestrator.plan import preview
+
+    study = _study(arguments)
+    states = _states(study) if study.datasets is not None else {}
+    return (_json(preview.as_json(study, states)) if arguments.json else preview.text(study, states)), 0
+
+
+def runs(arguments: Namespace) -> Answer:
+    """List every trial with its state and best scores."""
+    listed = _runs(_study(arguments))
+    if arguments.json:
+        return _json(listed), 0
+    head = ("trial", "digest", "state", "epochs", "H", "P", "R", "time", "")
+    cells = [head, *(_run_cells(entry) for entry in listed)]
+    return "\n".join(_aligned(cells)) if listed else "no trials yet", 0
+
+
+def predict(arguments: Namespace) -> Answer:
+    """Find the words of images and write them to a file."""
+    from detector.data.formats import write_submission
+    from detector.inference.predict import Predictor
+
+    out = Path(arguments.output)
+    if out.suffix.lower() not in (".csv", ".json"):
+        raise InputError(f"-o {out}: a .csv (submission) or .json (annotations) file expected; rename it")
+    if out.exists() and not arguments.force:
+        raise InputError(f"-o {out}: exists already; choose another name or give --force")
+    pages = _pages([Path(path) for path in arguments.images])
+    started_s = time.perf_counter()
+    predictor = Predictor.load(_model(arguments), arguments.device)
+    found = {page.name: predictor.words(page) for page in _progress(pages, "pages")}
+    if out.suffix.lower() == ".csv":
+        write_submission(out, {name: words.polygons for name, words in found.items()})
+    else:
+        _write_words(out, pages, found)
+    count = sum(len(words.polygons) for words in found.values())
+    return f"{len(pages)} pages, {count} words, {time.perf_counter() - started_s:.1f} s -> {out}", 0
+
+
+def score(arguments: Namespace) -> Answer:
+    """Score predictions against annotations."""
+    from detector.metrics.report import score_files
+
+    result = score_files(Path(arguments.predictions), Path(arguments.annotations), arguments.variant)
+    if arguments.json:
+        return _json(result.as_json()), 0
+    sets = (("CLEval macro", result.macro), ("CLEval micro", result.micro), ("IoU > 0.5", result.iou))
+    cells = [
+        (f"{len(result.counts)} images, {result.variant}", "H", "P", "R"),
+        *((name, f"{s.hmean:.4f}", f"{s.precision:.4f}", f"{s.recall:.4f}") for name, s in sets),
+    ]
+    return "\n".join(_aligned(cells)), 0
+
+
+def schema(arguments: Namespace) -> Answer:
+    """The JSON Schema of plan files."""
+    from detector.files import write_text
+    from orchestrator.plan.schema import json_schema
+
+    content = _json(json_schema())
+    if arguments.output is None:
+        return content, 0
+    write_text(Path(arguments.output), content + "\n")
+    return f"-> {arguments.output}", 0
+
+
+def synth(arguments: Namespace) -> Answer:
+    """Make synthetic receipts."""
+    from detector.data.synthetic import make_pages
+
+    folder = Path(arguments.folder)
+    if (folder / "annotations.json").exists() and not arguments.force:
+        raise InputError(f"{folder}: holds annotations already; choose another folder or give --force")
+    reading = make_pages(folder, arguments.count, seed=arguments.seed, size=arguments.size)
+    words = sum(len(page.words) for page in reading.pages)
+    return f"{len(reading.pages)} pages, {words} words -> {folder / 'images'}, {folder / 'annotations.json'}", 0
+
+
+def data_check(arguments: Namespace) -> Answer:
+    """Read annotations and images as a training would, and say what is in them."""
+    from detector.data.formats import read_annotations
+
+    reading = read_annotations(Path(arguments.annotations), Path(arguments.images))
+    if arguments.json:
+        return _json({"counts": reading.counts, "notes": list(reading.notes)}), 0
+    counts = _aligned([(name, str(count)) for name, count in reading.counts.items()])
+    return "\n".join([*counts, *reading.notes]), 0
+
+
+def ui(arguments: Namespace) -> Answer:
+    """Serve MLflow's pages over the workspace."""
+    from orchestrator.tracking.views import ui as serve
+
+    return "", serve(_workspace(arguments), arguments.port, say=print_now)
+
+
+def sync(arguments: Namespace) -> Answer:
+    """Send what MLflow does not have yet."""
+    from orchestrator.tracking.shipper import ship
+
+    status = ship(_workspace(arguments))
+    return str(status), 0 if status.complete else 1
+
+
+def report(arguments: Namespace) -> Answer:
+    """Write the report again from the ledger."""
+    from orchestrator.report.page import report as write_report
+
+    paths = write_report(arguments.plan, overrides=arguments.set)
+    return "\n".join(f"-> {path}" for path in paths), 0
+
+
+def print_now(line: str) -> None:
+    """A line on stdout at once, before a command that lasts is over."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+# --- plans and ledgers -----------------------------------------------------------------------------------------------
+
+
+def _study(arguments: Namespace) -> Any:
+    from orchestrator.plan.expand import expand
+    from orchestrator.plan.loading import load
+
+    return expand(load(arguments.plan, arguments.set, arguments.only), require_data=False)
+
+
+def _workspace(arguments: Namespace) -> Path:
+    """The workspace of a plan, or the folder itself."""
+    from orchestrator.plan.expand import workspace_of
+    from orchestrator.plan.loading import load
+
+    given = Path(arguments.plan)
+    return given if given.is_dir() else workspace_of(load(given, getattr(arguments, "set", ())))
+
+
+def _states(study: Any) -> dict[str, str]:
+    """State of every trial that the ledger knows."""
+    from orchestrator.ledger import Ledger
+    from orchestrator.plan.preview import digests
+
+    ledger = Ledger.open(study.workspace)
+    return {key: ledger.record(key).state for key in digests(study) if ledger.trial(key) is not None}
+
+
+def _runs(study: Any) -> list[dict[str, Any]]:
+    """The plan's trials in its order, and those that were derived from a source while it ran."""
+    from orchestrator.ledger import Ledger
+    from orchestrator.plan.preview import trials
+
+    ledger = Ledger.open(study.workspace)
+    known = trials(study)
+    digests = {trial.digest for trial in known}
+    waiting = {(e.phase, e.id) for phase in study.phases for e in phase.experiments if e.derive is not None}
+    listed = [_entry(ledger, t.phase, t.experiment, t.name, t.digest) for t in known]
+    for record in ledger.records():
+        kept = ledger.trial(record.digest) or {}
+        if record.digest not in digests and (kept.get("phase"), kept.get("experiment")) in waiting:
+            listed.append(_entry(ledger, kept["phase"], kept["experiment"], kept["name"], record.digest))
+    return listed
+
+
+def _entry(ledger: Any, phase: str, experiment: str, name: str, digest: str) -> dict[str, Any]:
+    record = ledger.record(digest)
+    best = record.best
+    return {
+        "phase": phase,
+        "experiment": experiment,
+        "name": name,
+        "digest": digest,
+        "state": record.state,
+        "epochs": len(record.epochs),
+        "best": None if best is None else {key: best.get(key) for key in ("hmean", "precision", "recall")},
+        "best_epoch": record.best_epoch,
+        "seconds": record.seconds,
+        "reason": record.reason,
+    }
+
+
+def _run_cells(entry: dict[str, Any]) -> tuple[str, ...]:
+    best = entry["best"] or {}
+    scores = [f"{best[key]:.4f}" if best.get(key) is not None else "" for key in ("hmean", "precision", "recall")]
+    minutes, seconds = divmod(round(entry["seconds"]), 60)
+    spent = f"{minutes}:{seconds:02d}" if entry["seconds"] else ""
+    return entry["name"], entry["digest"], entry["state"], str(entry["epochs"]), *scores, spent, entry["reason"]
+
+
+# --- predictions -----------------------------------------------------------------------------------------------------
+
+
+def _model(arguments: Namespace) -> Path:
+    """A checkpoint or bundle folder; `champion` stands for the best of the workspace of `--plan`."""
+    if arguments.model != "champion":
+        return Path(arguments.model)
+    if arguments.plan is None:
+        raise InputError("predict champion: of which plan? give --plan PLAN (or a workspace folder)")
+    from orchestrator.evaluation.champion import read_champion
+
+    workspace = _workspace(arguments)
+    champion = read_champion(workspace)
+    if champion is None:
+        raise InputError(f"{workspace}: has no champion yet; run the plan first")
+    return workspace / champion.path
+
+
+def _pages(paths: Sequence[Path]) -> list[Any]:
+    from detector.data.formats import read_images
+    from detector.types import Page
+
+    pages: list[Page] = []
+    for path in paths:
+        if path.is_dir():
+            pages += read_images(path)
+        elif path.is_file():
+            pages.append(Page(path.name, path))
+        else:
+            raise DataError(f"{path}: there is no such file or folder; check the path")
+    names = [page.name for page in pages]
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise DataError(f"images: {twice[0]} is there twice; predictions are kept by file name, so rename one")
+    return pages
+
+
+def _progress(items: Sequence[Any], what: str) -> Any:
+    """The items one by one, with a bar on a terminal."""
+    if not sys.stderr.isatty():
+        return items
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(items, description=what, console=Console(stderr=True))
+
+
+def _write_words(out: Path, pages: Sequence[Any], found: Any) -> None:
+    from detector.data.formats import write_annotations
+    from detector.types import Page, Word
+
+    write_annotations(
+        out,
+        [
+            Page(
+                page.name,
+                page.path,
+                tuple(Word(f"{i:04d}", polygon) for i, polygon in enumerate(found[page.name].polygons, start=1)),
+            )
+            for page in pages
+        ],
+    )
+
+
+# --- text ------------------------------------------------------------------------------------------------------------
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
+
+
+def _aligned(cells: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))] if cells else []
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
