@@ -1,0 +1,197 @@
+"""DBNet's training maps against a plain twin: shapely and clipper offsets, distances to every edge at every pixel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyclipper
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from detector.config import Targets
+from detector.data import formats
+from detector.data.targets import CLIPPER_SCALE, Maps, shrink, targets
+from detector.geometry import area, fit_frame, is_convex, perimeter, signed_area
+from detector.types import Float64
+
+HW = (60, 90)
+RULE = Targets()
+
+
+def plain_shrink(polygon: Float64, offset: float) -> list[Float64]:
+    if is_convex(polygon):
+        inner = shapely.Polygon(polygon).buffer(-offset, join_style="mitre", mitre_limit=1e6)
+        if inner.geom_type != "Polygon" or inner.is_empty:
+            return []
+        points = np.array(inner.exterior.coords)[:-1]
+        # fillPoly's border lines may differ by their direction: as the word's own runs.
+        return [points if signed_area(points) * signed_area(polygon) > 0 else points[::-1]]
+    clipper = pyclipper.PyclipperOffset(2.0, 0.25 * CLIPPER_SCALE)
+    parts = pyclipper.SimplifyPolygon(np.round(polygon * CLIPPER_SCALE).astype(np.int64).tolist())
+    clipper.AddPaths(parts, pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
+    return [np.array(part) / CLIPPER_SCALE for part in clipper.Execute(-offset * CLIPPER_SCALE)]
+
+
+def plain_distance(polygon: Float64, hw: tuple[int, int]) -> Float64:
+    """Distance of each pixel's centre to the outline."""
+    y, x = np.mgrid[: hw[0], : hw[1]] + 0.5
+    nearest = np.full(hw, np.inf)
+    for a, b in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+        d = b - a
+        t = np.clip(((x - a[0]) * d[0] + (y - a[1]) * d[1]) / max(d @ d, 1e-300), 0, 1)
+        nearest = np.minimum(nearest, np.hypot(x - a[0] - t * d[0], y - a[1] - t * d[1]))
+    return nearest
+
+
+def plain_inside(polygon: Float64, hw: tuple[int, int]) -> np.ndarray:
+    """Even-odd rule at each pixel's centre."""
+    y, x = np.mgrid[: hw[0], : hw[1]] + 0.5
+    odd = np.zeros(hw, dtype=bool)
+    for a, b in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+        if a[1] != b[1]:
+            crosses = (a[1] <= y) != (b[1] <= y)
+            odd ^= crosses & (x >= a[0] + (y - a[1]) / (b[1] - a[1]) * (b[0] - a[0]))
+    return odd
+
+
+def plain_targets(polygons: list[Float64], ignore: list[bool], hw: tuple[int, int], rule: Targets) -> Maps:
+    prob, mask = np.zeros(hw, np.float32), np.ones(hw, np.float32)
+    closeness, judged = np.zeros(hw), np.zeros(hw, bool)
+    shrunk_parts, masked = [], 0
+    for polygon, skip in zip(polygons, ignore, strict=True):
+        offset = area(polygon) * (1 - rule.shrink_ratio**2) / perimeter(polygon)
+        thin = min(cv2.minAreaRect(polygon.astype(np.float32))[1]) < rule.min_side_px
+        parts = [] if skip or thin else plain_shrink(polygon, offset)
+        if not parts:
+            masked += not skip
+            cv2.fillPoly(mask, [np.floor(polygon + 1e-6).astype(np.int32)], 0)
+            continue
+        shrunk_parts += parts
+        distance = plain_distance(polygon, hw)
+        closeness = np.maximum(closeness, 1 - distance / offset)
+        judged |= (distance <= offset) | plain_inside(polygon, hw)
+    for part in shrunk_parts:
+        cv2.fillPoly(prob, [np.floor(part + 1e-6).astype(np.int32)], 1)
+    mask[prob > 0] = 1
+    thresh = rule.thresh_min + (rule.thresh_max - rule.thresh_min) * np.maximum(closeness, 0)
+    return Maps(prob, mask, thresh.astype(np.float32), judged.astype(np.float32), masked)
+
+
+def assert_equal(ours: Maps, plain: Maps) -> None:
+    assert_array_equal(ours.prob_HW, plain.prob_HW)
+    assert_array_equal(ours.prob_mask_HW, plain.prob_mask_HW)
+    assert_allclose(ours.thresh_HW, plain.thresh_HW, atol=1e-6)
+    assert_array_equal(ours.thresh_mask_HW, plain.thresh_mask_HW)
+    assert ours.masked == plain.masked
+    for name in ("prob_HW", "prob_mask_HW", "thresh_HW", "thresh_mask_HW"):
+        assert getattr(ours, name).dtype == np.float32
+
+
+@st.composite
+def turned_rectangles(draw: st.DrawFn) -> Float64:
+    w, h = draw(st.floats(4, 50)), draw(st.floats(3, 25))
+    angle, wobble = draw(st.floats(-3.2, 3.2)), draw(st.floats(0, 0.2))
+    corners = np.array([[-w, -h], [w, -h], [w, h * (1 - wobble)], [-w * (1 - wobble), h]]) / 2
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    centre = draw(st.tuples(st.floats(-10, 100), st.floats(-10, 70)))
+    return (corners @ turn.T + centre)[:: draw(st.sampled_from([1, -1]))]
+
+
+@st.composite
+def stars(draw: st.DrawFn) -> Float64:
+    count = draw(st.integers(3, 9))
+    radii = np.array(draw(st.lists(st.floats(4, 30), min_size=count, max_size=count)))
+    angles = 2 * np.pi * (np.arange(count) + draw(st.floats(0, 1))) / count
+    centre = draw(st.tuples(st.floats(0, 90), st.floats(0, 60)))
+    return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1) + centre
+
+
+@settings(deadline=None)  # the first example loads or compiles the loops
+@given(st.lists(st.tuples(turned_rectangles(), st.sampled_from([False, False, True])), max_size=5))
+def test_quads_equal_the_plain_twin(words: list[tuple[Float64, bool]]) -> None:
+    polygons, ignore = [word[0] for word in words], [word[1] for word in words]
+    assert_equal(targets(polygons, ignore, HW, RULE), plain_targets(polygons, ignore, HW, RULE))
+
+
+@settings(deadline=None)
+@given(st.lists(stars(), max_size=3))
+def test_other_polygons_equal_the_plain_twin(polygons: list[Float64]) -> None:
+    ignore = [False] * len(polygons)
+    assert_equal(targets(polygons, ignore, HW, RULE), plain_targets(polygons, ignore, HW, RULE))
+
+
+def test_one_word_by_hand() -> None:
+    # 40 x 20 at (10, 10): area 800, perimeter 120, D = 800 * .84 / 120 = 5.6. Shrunk: x 15.6..44.4, y 15.6..24.4,
+    # so columns 15..44 and rows 15..24 are painted.
+    word = np.array([[10.0, 10.0], [50.0, 10.0], [50.0, 30.0], [10.0, 30.0]])
+    maps = targets([word], [False], HW, RULE)
+    expected = np.zeros(HW, np.float32)
+    expected[15:25, 15:45] = 1
+    assert_array_equal(maps.prob_HW, expected)
+    assert maps.prob_mask_HW.min() == 1
+    # At column 30 the pixel of row 9 has its centre .5 px above the outline: .3 + .4 (1 - .5 / 5.6). Row 4: 5.5 px.
+    assert maps.thresh_HW[9, 30] == pytest.approx(0.3 + 0.4 * (1 - 0.5 / 5.6), abs=1e-6)
+    assert maps.thresh_HW[4, 30] == pytest.approx(0.3 + 0.4 * (1 - 5.5 / 5.6), abs=1e-6)
+    # Row 3 is 6.5 px away; the middle of the word is 10 px from every side, yet judged.
+    assert maps.thresh_HW[3, 30] == pytest.approx(0.3) and maps.thresh_mask_HW[3, 30] == 0
+    assert maps.thresh_HW[19, 30] == pytest.approx(0.3) and maps.thresh_mask_HW[19, 30] == 1
+    # The dilated corner is round: (5.5, 5.5) is 6.36 px from the corner, (6.5, 6.5) is 4.95 px.
+    assert maps.thresh_mask_HW[5, 5] == 0 and maps.thresh_mask_HW[6, 6] == 1
+
+
+def test_a_page_without_text() -> None:
+    maps = targets([], [], HW, RULE)
+    assert maps.prob_HW.sum() == 0 and maps.thresh_mask_HW.sum() == 0 and maps.prob_mask_HW.min() == 1
+    assert_allclose(maps.thresh_HW, 0.3, atol=1e-7)
+
+
+def test_text_wins_over_dont_care() -> None:
+    word = np.array([[10.0, 10.0], [50.0, 10.0], [50.0, 30.0], [10.0, 30.0]])
+    everything = np.array([[0.0, 0.0], [90.0, 0.0], [90.0, 60.0], [0.0, 60.0]])
+    for order in (1, -1):
+        maps = targets([word, everything][::order], [False, True][::order], HW, RULE)
+        assert_array_equal(maps.prob_mask_HW, maps.prob_HW)
+        assert maps.prob_HW.sum() == 300 and maps.masked == 0
+
+
+def test_thin_words_are_masked_and_counted() -> None:
+    thin = np.array([[10.0, 10.0], [50.0, 10.0], [50.0, 11.9], [10.0, 11.9]])
+    maps = targets([thin], [False], HW, RULE)
+    assert maps.masked == 1 and maps.prob_HW.sum() == 0 and maps.thresh_mask_HW.sum() == 0
+    assert maps.prob_mask_HW[10:12, 10:50].max() == 0
+    kept = targets([thin], [False], HW, Targets(min_side_px=0.0))
+    assert kept.masked == 0 and kept.prob_HW.sum() > 0
+
+
+def test_a_crossed_outline_does_not_break_anything() -> None:
+    bow = np.array([[10.0, 10.0], [50.0, 30.0], [50.0, 10.0], [10.0, 34.0]])
+    maps = targets([bow], [False], HW, RULE)
+    assert maps.prob_HW.max() == 1 or maps.masked == 1
+
+
+@given(stars())
+def test_a_convex_word_never_vanishes(polygon: Float64) -> None:
+    # The inradius of a convex figure is at least area / perimeter, and D is .84 of that.
+    if is_convex(polygon):
+        parts = shrink(polygon, area(polygon) * 0.84 / perimeter(polygon))
+        assert len(parts) == 1 and area(parts[0]) > 0
+
+
+def test_real_words_leave_positive_pixels(real_data: Path) -> None:
+    folder = real_data / "sroie_mini"
+    pages = formats.read_annotations(folder / "val.json", folder / "images").pages
+    words = lost = 0
+    for page in pages:
+        frame = fit_frame(formats.image_size(page.path), 1024)
+        polygons = [frame.to_canvas(word.polygon_V2) for word in page.words]
+        maps = targets(polygons, [False] * len(polygons), frame.canvas_wh[::-1], RULE)
+        for polygon in polygons:
+            (left, top), (right, bottom) = polygon.min(axis=0).astype(int), np.ceil(polygon.max(axis=0)).astype(int)
+            lost += not maps.prob_HW[max(0, top) : bottom, max(0, left) : right].any()
+            words += 1
+    assert words == 813 and lost == 0
