@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from detector.config import Postprocess
 from orchestrator.plan.study import Effect, Experiment, Phase, Study, Top, Trial
 
 NEW = "new"  # a trial that the ledger has never seen
@@ -211,13 +212,16 @@ def work(experiment: Experiment) -> str:
         return f"{count} trial{'s' if count > 1 else ''}: {_top(rule.source)}{''.join(times)}{changes}"
     if experiment.thresholds is not None:
         of = experiment.thresholds.of
-        return f"{len(experiment.thresholds.rules)} rules on {_top(of) if isinstance(of, Top) else of}"
+        return f"{_rules(experiment.thresholds.rules)} on {_top(of) if isinstance(of, Top) else of}"
     if experiment.ensemble is not None:
         spec = experiment.ensemble
         pool = _top(spec.pool) if isinstance(spec.pool, Top) else ", ".join(spec.pool)
-        rules = f"{len(spec.rules)} rule{'s' if len(spec.rules) > 1 else ''}"
-        return f"up to {spec.max_members} members of {pool}; views {', '.join(spec.views)}; {rules}"
+        return f"up to {spec.max_members} members of {pool}; views {', '.join(spec.views)}; {_rules(spec.rules)}"
     return ""
+
+
+def _rules(rules: Sequence[Postprocess]) -> str:
+    return f"{len(rules)} rules" if len(rules) > 1 else "1 rule"
 
 
 def effect_text(effect: Effect) -> str:
