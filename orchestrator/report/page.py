@@ -180,9 +180,8 @@ def _again(state: Review, ledger: Ledger) -> list[Block]:
         f"python -m orchestrator runs {plan}             # every trial with its state",
         f"python -m orchestrator ui {plan}               # curves and pictures in MLflow",
     ]
-    if (champion := read_champion(ledger.workspace)) is not None:
-        folder = shlex.quote(str(ledger.workspace / champion.path))
-        lines.append(f"python -m orchestrator predict {folder} IMAGES -o submission.csv")
+    if read_champion(ledger.workspace) is not None:
+        lines.append(f"python -m orchestrator predict champion --plan {plan} IMAGES -o submission.csv")
     files = [f"{result.name}: {result.submission}" for result in state.results if result.submission]
     blocks: list[Block] = [Heading("Again"), Text("\n".join(lines), code=True)]
     return [*blocks, Text("Submissions: " + "; ".join(files) + ".")] if files else blocks

@@ -1,0 +1,157 @@
+"""What a run tells: the journal and the terminal while it goes on, and the last lines a person reads."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from orchestrator.evaluation.champion import Champion
+from orchestrator.evaluation.decisions import Decision, score_text, target_text
+from orchestrator.evaluation.review import Review, is_chosen
+from orchestrator.evaluation.tuning import Tuned, metrics_of
+from orchestrator.execution.progress import Progress
+from orchestrator.ledger import EpochRow, Ledger, TrialRecord
+from orchestrator.plan.study import Experiment, Phase, Study, Trial
+from orchestrator.tracking.journal import Journal, Recorder
+from orchestrator.tracking.process import Shipper
+from orchestrator.tracking.store import status
+
+Say = Callable[[str], None]
+
+
+class Tell:
+    """Tells the journal and the eyes; it is the `Events` of execution, too."""
+
+    def __init__(self, record: Recorder, progress: Progress) -> None:
+        self._record, self._progress = record, progress
+
+    def trial_started(self, trial: Trial) -> None:
+        self._record.trial_started(trial)
+        self._progress.trial_started(trial)
+
+    def epoch(self, trial: Trial, row: EpochRow) -> None:
+        self._record.epoch(trial, row)
+        self._progress.epoch(trial, row)
+
+    def trial_ended(self, trial: Trial, record: TrialRecord) -> None:
+        self._record.trial_ended(trial, record)
+        self._progress.trial_ended(trial, record)
+
+    def phase(self, phase: Phase) -> None:
+        """A phase begins."""
+        self._record.phase(phase)
+        for item in phase.experiments:
+            self._record.experiment(item)
+
+    def experiment(self, item: Experiment) -> None:
+        """The trials of a `from:` experiment are known."""
+        self._record.experiment(item, item.trials)
+
+    def pages(self, done: int, total: int) -> None:
+        """Probability maps computed so far, and all that are wanted."""
+        self._progress.maps(done, total)
+
+    def pictures(self, trial: Trial, folder: Path) -> None:
+        """Sample pages of a trained model."""
+        self._record.pictures(trial.digest, folder)
+
+    def result(self, item: Experiment, result: Tuned) -> None:
+        """Thresholds or an ensemble, with what they are worth."""
+        rule = result.rule.model_dump(mode="json")
+        names = ("scores.json", "submission.csv", "bundle.json")
+        members = [{"digest": member.trial, "name": member.name, "weight": member.weight} for member in result.members]
+        self._record.ensemble(
+            item,
+            metrics=metrics_of(result),
+            members=members,
+            settings={**rule, "views": ", ".join(result.views), "searched": result.searched, "flat": result.flat},
+            curve=[{"thresh": thresh, "hmean": hmean} for thresh, hmean in result.curve],
+            files={name: path for name in names if (path := result.folder / name).exists()},
+            notes=f"{result.name} against {result.reference.name}, cross-fitted H: {result.gain}",
+        )
+
+    def decision(self, decision: Decision) -> None:
+        """What was decided on a phase."""
+        self._record.decision(decision.phase, decision.as_json(), decision.markdown())
+
+    def finished(self, state: str) -> None:
+        """The driver ends."""
+        self._record.finished(state)
+
+
+@contextmanager
+def telling(study: Study, ledger: Ledger) -> Iterator[Tell]:
+    """Journal, shipper and progress, open; an interruption is recorded before they close."""
+    with Journal(ledger.workspace) as journal, Shipper(ledger.workspace), Progress(study, ledger) as progress:
+        record = Recorder(journal, study)
+        record.study()
+        try:
+            yield Tell(record, progress)
+        except KeyboardInterrupt:
+            record.finished("interrupted")
+            raise
+        finally:
+            if "ray" in sys.modules:  # a cluster that this process started ends with the work, not with the shell
+                from orchestrator.execution.cluster import disconnect
+
+                disconnect()
+
+
+def faults(state: Review, ledger: Ledger, chosen: frozenset[str] | None) -> list[str]:
+    """Why a run does not count as done: failed trials, experiments without a score, gates; one line each."""
+    found: list[str] = []
+    for decision in state.decisions:
+        phase = next(phase for phase in state.study.phases if phase.id == decision.phase)
+        for item, outcome in zip(phase.experiments, decision.outcomes, strict=True):
+            if not is_chosen(item, chosen):
+                continue
+            records = [(trial, ledger.record(trial.digest)) for trial in item.trials]
+            bad = [f"{trial.name} failed: {record.reason}" for trial, record in records if record.state == "failed"]
+            found += bad
+            if outcome.candidate is None and not bad:
+                found.append(f"{item.phase}/{item.id} has no score: {outcome.note}")
+        if decision.gate and not decision.passed:
+            gate = decision.gate
+            found.append(f"phase {decision.phase}: gate {gate.expression}: {gate.state} ({gate.numbers})")
+            if gate.otherwise == "ask" and state.waiting:
+                found.append(f"  to go on all the same: --set {decision.phase}.gate.otherwise=continue")
+    return found + [f"phase {name} waits for a gate that did not pass" for name in state.waiting]
+
+
+def conclusion(state: Review, ledger: Ledger, champion: Champion | None, files: Sequence[Path]) -> str:
+    """What came out and where it lies."""
+    lines: list[str] = []
+    for decision in state.decisions:
+        if decision.best and decision.scores:
+            lines.append(f"phase {decision.phase}: best {decision.best}, {score_text(decision.scores)}")
+        lines += [f"  target {target_text(target)}" for target in decision.targets]
+    for result in state.results:
+        verdict = "recommended" if result.recommended else "not recommended"
+        lines.append(f"{result.name}: {verdict}; H against {result.reference.name}: {result.gain}")
+    if champion is not None:
+        lines.append(f"champion: {champion.name}, H {champion.hmean:.4f}: {champion.why}")
+    lines += [f"! {fault}" for fault in faults(state, ledger, None)]
+    lines += ["", f"workspace    {ledger.workspace}"]
+    lines += [f"submission   {result.submission}" for result in state.results if result.submission]
+    lines += [f"report       {files[-1]}"]
+    lines += [f"curves       python -m orchestrator ui {shlex.quote(str(state.study.plan_path))}"]
+    shipped = status(ledger.workspace)
+    if not shipped.complete or shipped.problems:
+        lines.append(str(shipped))
+    return "\n".join(lines)
+
+
+def go_on(plan_path: str | Path, overrides: Sequence[str], only: Sequence[str]) -> str:
+    """The command that carries on."""
+    switches = [part for value in overrides for part in ("--set", value)]
+    switches += [part for value in only for part in ("--only", value)]
+    return "Go on with: " + shlex.join(["python", "-m", "orchestrator", str(plan_path), *switches])
+
+
+def on_terminal(text: str) -> None:
+    """A line for a person, on standard output."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,139 @@
+"""The path of a plan, from its file to a champion and a report.
+
+Exit codes: 0 all done; 1 a trial failed, an experiment could not be scored, or a gate did not pass; 130 interrupted.
+A gate that did not pass holds the phases that need its phase, unless it says `otherwise: continue`; `ask` and `stop`
+both hold them, and `ask` names the switch that lets them go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from orchestrator.evaluation.champion import crown
+from orchestrator.evaluation.decisions import Decision
+from orchestrator.evaluation.gates import decide
+from orchestrator.evaluation.history import with_history
+from orchestrator.evaluation.review import Review, derived, is_chosen, phase_of, result_of, review, waits
+from orchestrator.evaluation.samples import draw_samples
+from orchestrator.evaluation.scores import Board, evaluate
+from orchestrator.evaluation.tuning import Tuned
+from orchestrator.execution.search import search
+from orchestrator.ledger import Ledger
+from orchestrator.plan.expand import expand
+from orchestrator.plan.loading import load
+from orchestrator.plan.study import Experiment, Phase, Study, Trial
+from orchestrator.report import page
+from orchestrator.report.telling import Say, Tell, conclusion, faults, go_on, on_terminal, telling
+
+INTERRUPTED: Final = 130  # 128 + SIGINT, as shells count
+
+
+def run(plan_path: str | Path, overrides: Sequence[str] = (), only: Sequence[str] = (), say: Say = on_terminal) -> int:
+    """Run what a plan asks for and the workspace does not have yet; see the module for the exit code.
+
+    Args:
+        overrides: `--set` arguments.
+        only: `--only` arguments; other experiments are not run, but those that have finished count.
+        say: takes the lines that a person should read.
+
+    Raises:
+        InputError: the plan, its data or the workspace cannot be used.
+    """
+    plan = load(plan_path, overrides)
+    study = expand(plan)
+    ledger = Ledger.open(study.workspace)
+    with ledger.drive():
+        walk = Walk(study, ledger, chosen_of(plan_path, overrides, only))
+        state = walk.review()
+        if state.left:
+            try:
+                state = walk.go()
+            except KeyboardInterrupt:
+                say(f"interrupted; nothing that was finished is lost. {go_on(plan_path, overrides, only)}")
+                return INTERRUPTED
+        else:
+            say("nothing left to do: all that this plan asks for is in the workspace")
+        champion = crown(state.study, ledger, state.board, state.results)
+        files = page.write(state, ledger)
+        say(conclusion(state, ledger, champion, files))
+        return 1 if faults(state, ledger, walk.chosen) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """One walk over the phases of a plan."""
+
+    study: Study
+    ledger: Ledger
+    chosen: frozenset[str] | None
+
+    def review(self) -> Review:
+        """What there is already; starts nothing."""
+        own = frozenset(phase.id for phase in self.study.phases)
+        return review(with_history(self.study, self.ledger), self.ledger, own, self.chosen)
+
+    def go(self) -> Review:
+        """Run every phase, in the order of the needs; what there is then."""
+        study = with_history(self.study, self.ledger)
+        results, decisions, held = list[Tuned](), list[Decision](), list[str]()
+        with telling(self.study, self.ledger) as tell:
+            for phase in self.study.phases:
+                if waits(phase, decisions, held):
+                    held.append(phase.id)
+                    continue
+                tell.phase(phase)
+                study = self.train(phase, study, tell)
+                board = self.score(phase, study, tell)
+                results += self.choose(phase, study, board, tell)
+                decisions.append(decide(phase_of(study, phase.id), study, board, results))
+                tell.decision(decisions[-1])
+            state = self.review()
+            tell.finished("failed" if faults(state, self.ledger, self.chosen) else "done")
+        return state
+
+    def train(self, phase: Phase, study: Study, tell: Tell) -> Study:
+        """Train what is known, then what follows from it; the study with the derived trials."""
+        known = [item for item in phase.experiments if item.kind == "train" and is_chosen(item, self.chosen)]
+        search(trials_of(known), study, self.ledger, tell)
+        for item in phase.experiments:
+            if item.kind == "derive":
+                study = derived(study, evaluate(study, self.ledger, on_pages=tell.pages), item)
+                found = [other for other in phase_of(study, phase.id).experiments if other.id == item.id]
+                tell.experiment(found[0])
+                if is_chosen(item, self.chosen):
+                    search(trials_of(found), study, self.ledger, tell)
+        return study
+
+    def score(self, phase: Phase, study: Study, tell: Tell) -> Board:
+        """Score all models on the same images, and draw samples of what they find."""
+        board = evaluate(study, self.ledger, on_pages=tell.pages)
+        for _, trial in trials_of(phase_of(study, phase.id).experiments):
+            if trial.digest in board.scores:
+                tell.pictures(trial, draw_samples(trial, study, self.ledger, board))
+        return board
+
+    def choose(self, phase: Phase, study: Study, board: Board, tell: Tell) -> list[Tuned]:
+        """Search thresholds and build ensembles, cross-fitted."""
+        results = []
+        for item in phase.experiments:
+            result = result_of(item, study, self.ledger, board, compute=is_chosen(item, self.chosen))
+            if result is not None:
+                tell.result(item, result)
+                results.append(result)
+        return results
+
+
+def trials_of(experiments: Sequence[Experiment]) -> list[tuple[Experiment, Trial]]:
+    """Every trial with its experiment, in order."""
+    return [(item, trial) for item in experiments for trial in item.trials]
+
+
+def chosen_of(plan_path: str | Path, overrides: Sequence[str], only: Sequence[str]) -> frozenset[str] | None:
+    """`phase.experiment` of those that `--only` names; None without it."""
+    if not only:
+        return None
+    plan = load(plan_path, overrides, only)
+    return frozenset(f"{phase.id}.{item.id}" for phase in plan.phases for item in phase.experiments)
