@@ -143,6 +143,8 @@ def clipped_area(
         for i in range(n):
             q_x, q_y = work[source, i, 0], work[source, i, 1]
             q_in = d_x * (q_y - y) - d_y * (q_x - x)
+            if m + 2 > work.shape[1]:  # rounding made a border cross itself again and again; what is lost has no area
+                break
             if (p_in < 0.0 < q_in) or (q_in < 0.0 < p_in):
                 t = p_in / (p_in - q_in)
                 work[target, m, 0] = p_x + t * (q_x - p_x)

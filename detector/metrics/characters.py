@@ -23,6 +23,9 @@ VERTICAL = 0.5  # below this aspect ratio the centres run along the other pair o
 # the receipt competition's scorer
 COMPETITION_EPS = float(np.finfo(np.float32).eps)
 COMPETITION_MOST = 100
+# Areas that differ by no more are one and the same: of a turned rectangle the last bits would choose the edge, and they
+# depend on the machine's matrix product. Rounding leaves about 1e-13.
+SAME_AREA = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,8 @@ def _smallest_rectangle(vertices: bytes) -> tuple[float, float]:
     across_VV = hull_V2 @ np.stack([-unit_V2[:, 1], unit_V2[:, 0]])
     width_V = along_VV.max(axis=0) - along_VV.min(axis=0)
     height_V = across_VV.max(axis=0) - across_VV.min(axis=0)
-    best = int(np.argmin(width_V * height_V))
+    area_V = width_V * height_V
+    best = int(np.argmax(area_V <= area_V.min() * (1 + SAME_AREA)))
     return float(width_V[best]), float(height_V[best])
 
 

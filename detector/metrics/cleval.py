@@ -1,10 +1,10 @@
 """CLEval: character-level evaluation of text detection (Baek et al. 2020, arXiv 2006.06244), in two variants.
 
 `official` gives every count of PyPI `cleval` 0.1.1 (`CLEvalMetric`) for quads; `competition`, the default, is the
-scorer of the receipt competition. In both, a word is a row of pseudo-character centres; a detection has the centres that
-lie in it and an area precision, intersection / own area; matches are one-to-one, one-to-many and many-to-one; recall and
-precision are characters less a penalty of (pieces - 1). Where the variants differ stands in `VARIANTS` and
-`characters.py`.
+scorer of the receipt competition. In both, a word is a row of pseudo-character centres; a detection has the centres
+that lie in it and an area precision, intersection / own area; matches are one-to-one, one-to-many and many-to-one;
+recall and precision are characters less a penalty of (pieces - 1). Where the variants differ stands in `VARIANTS` and
+in `characters.py`.
 
 Shapes: G words, D detections, C centres of all words, V vertices of one polygon. Coordinates in px of the image frame.
 """
@@ -162,8 +162,8 @@ def ground_truth(words: Sequence[Word], variant: Variant = "competition") -> Gro
 
     `official`: a word's length is that of its transcription (an empty one has no characters, as in `cleval` 0.1.1),
     without one the pseudo-length; `ignore` marks don't-care words. A triangle gets the fourth vertex (x0, y2) that
-    `cleval` gives it; other polygons, which `CLEvalMetric` refuses and whose ratio in its command line is a constant by mistake,
-    keep the official lengths and truncated areas, take their ratio from the smallest rectangle, and centres as below.
+    `cleval` gives it. Other polygons, which `CLEvalMetric` refuses and its command line cannot score, keep the official
+    lengths and truncated areas; their ratio is that of the smallest rectangle, their centres are those below.
     `competition`: words are polygons alone, so those marked `ignore` count like any other.
     """
     rules = VARIANTS[variant]
