@@ -1,0 +1,93 @@
+"""One Ray cluster of two CPUs for all tests of this folder, and studies of cheap trials."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import standins
+
+from detector.config import Config, Optimizer
+from orchestrator.execution import cluster
+from orchestrator.execution.training import Train
+from orchestrator.ledger import EpochRow, Ledger, TrialRecord
+from orchestrator.plan.study import Asha, Datasets, Experiment, Study, Trial
+
+
+@pytest.fixture(scope="session")
+def two_cpus() -> Iterator[None]:
+    import ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        cluster.connect(cpus=2)
+        ray.cloudpickle.register_pickle_by_value(standins)
+        yield
+        cluster.disconnect()
+
+
+class Seen:
+    """Events, kept as tuples."""
+
+    def __init__(self, on_epoch: Callable[[], None] = lambda: None) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self._on_epoch = on_epoch
+
+    def trial_started(self, trial: Trial) -> None:
+        self.calls.append(("started", trial.name))
+
+    def epoch(self, trial: Trial, row: EpochRow) -> None:
+        self.calls.append(("epoch", trial.name, row.number))
+        self._on_epoch()
+
+    def trial_ended(self, trial: Trial, record: TrialRecord) -> None:
+        self.calls.append(("ended", trial.name, record.state))
+
+    def of(self, name: str) -> list[tuple[Any, ...]]:
+        return [(call[0], *call[2:]) for call in self.calls if call[1] == name]
+
+
+def make_trial(seed: int, level: float = 0.5, *, epochs: int = 3, workers: int = 1, experiment: str = "e") -> Trial:
+    config = Config(seed=seed, max_epochs=epochs, optimizer=Optimizer(lr=level))
+    return Trial(f"{seed:016x}", f"p/{experiment}-{seed:02d}", "p", experiment, config, workers=workers)
+
+
+def make_experiment(*trials: Trial, asha: Asha | None = None, id: str = "e") -> Experiment:
+    return Experiment(id, "p", "what", 1, trials=trials, asha=asha)
+
+
+@pytest.fixture
+def signs(tmp_path: Path) -> Path:
+    folder = tmp_path / "signs"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def curve(signs: Path) -> Train:
+    return functools.partial(standins.curve, signs=signs)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger.open(tmp_path / "workspace")
+    with ledger.drive():
+        yield ledger
+
+
+def make_study(ledger: Ledger, concurrent: int | None = None, datasets: Datasets | None = None) -> Study:
+    nothing: Mapping[str, Any] = {}
+    return Study(
+        roadmap="r",
+        plan_path=Path("plan.yaml"),
+        workspace=ledger.workspace,
+        phases=(),
+        baseline={},
+        datasets=datasets or Datasets((), (), (), "none"),
+        concurrent=concurrent,
+        source="",
+        resolved=nothing,
+    )

@@ -1,0 +1,156 @@
+"""A phase on a real cluster of two CPUs, with trainings that cost nothing."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import standins
+from conftest import Seen, make_experiment, make_study, make_trial
+
+from orchestrator.errors import ClusterError
+from orchestrator.execution.search import search
+from orchestrator.execution.training import Train
+from orchestrator.ledger import EpochRow, Ledger
+from orchestrator.plan.study import Asha, Experiment, Resources, Trial
+
+pytestmark = pytest.mark.usefixtures("two_cpus")
+
+
+def pairs(*experiments: Experiment) -> list[tuple[Experiment, Trial]]:
+    return [(experiment, trial) for experiment in experiments for trial in experiment.trials]
+
+
+def starts(signs: Path) -> list[tuple[int, int]]:
+    """(seed, epochs that were done) of each start, in order."""
+    lines = (signs / "starts").read_text().splitlines() if (signs / "starts").exists() else []
+    return [(int(line.split()[0]), int(line.split()[1])) for line in lines]
+
+
+def test_trials_run_in_order_once_and_are_told(ledger: Ledger, curve: Train, signs: Path) -> None:
+    first, second = make_trial(1), make_trial(2, experiment="f")
+    phase = pairs(make_experiment(first), make_experiment(second, first, id="f"))
+    seen = Seen()
+    search(phase, make_study(ledger, concurrent=1), ledger, seen, curve)
+    assert starts(signs) == [(1, 0), (2, 0)]
+    life = [("started",), ("epoch", 1), ("epoch", 2), ("epoch", 3), ("ended", "finished")]
+    assert seen.of("p/e-01") == seen.of("p/f-02") == life
+    record = ledger.record(first.digest)
+    assert (record.state, record.reason, record.attempts, record.best_epoch) == ("finished", "budget", 1, 3)
+    assert record.best == {"hmean": 0.503, "precision": 0.5}
+    assert not (ledger.workspace / "ray").exists()
+
+    again = Seen()
+    search(phase, make_study(ledger), ledger, again, curve)
+    assert starts(signs) == [(1, 0), (2, 0)]
+    assert again.of("p/e-01") == life
+
+
+def test_asha_stops_what_lags_with_its_numbers(ledger: Ledger, curve: Train, signs: Path) -> None:
+    # One at a time, so the order is known. At rung 2 the values are level + .002: .502; .402 < median .502 -> stop;
+    # .602 >= median(.502, .402) = .452 -> on; .442 < median(.502, .402, .602) = .502 -> stop.
+    levels = {1: 0.5, 2: 0.4, 3: 0.6, 4: 0.44}
+    trials = [make_trial(seed, level, epochs=4) for seed, level in levels.items()]
+    seen = Seen()
+    phase = pairs(make_experiment(*trials, asha=Asha(grace=2, eta=2)))
+    search(phase, make_study(ledger, concurrent=1), ledger, seen, curve)
+    records = [ledger.record(trial.digest) for trial in trials]
+    assert [record.state for record in records] == ["finished", "pruned", "finished", "pruned"]
+    assert [len(record.epochs) for record in records] == [4, 2, 4, 2]
+    assert records[3].reason == "ASHA: hmean 0.4420 at epoch 2 is below 0.5020, the cut of 3 at rung 2"
+    assert seen.of("p/e-02")[-1] == ("ended", "pruned")
+
+
+def test_a_sweep_goes_on_as_if_undisturbed(ledger: Ledger, curve: Train, signs: Path) -> None:
+    # The driver before this one finished trial 1, saw trial 2 reach epoch 1, and died just after trial 3's epoch 2,
+    # before it could act: trial 3's .302 < .502 is stopped without being started, trial 2 goes on from epoch 1.
+    trials = [make_trial(seed, level, epochs=4) for seed, level in {1: 0.5, 2: 0.6, 3: 0.3}.items()]
+    for trial, epochs in zip(trials, (4, 1, 2), strict=True):
+        for number in range(1, epochs + 1):
+            value = standins.value_at(trial.config, number)
+            row = EpochRow(number, {"hmean": value, "precision": 0.5}, 0.0, time_ms=100 * trial.config.seed + number)
+            ledger.append_epoch(trial.digest, row)
+        (ledger.folder(trial.digest) / "last.json").write_text(f'{{"epoch": {epochs}}}')
+    ledger.set_state(trials[0].digest, "finished", "budget")
+    ledger.set_state(trials[1].digest, "running")
+    ledger.set_state(trials[2].digest, "running")
+    seen = Seen()
+    search(pairs(make_experiment(*trials, asha=Asha(2, 2))), make_study(ledger), ledger, seen, curve)
+    assert starts(signs) == [(2, 1)]
+    assert [ledger.record(trial.digest).state for trial in trials] == ["finished", "finished", "pruned"]
+    assert seen.of("p/e-02") == [("started",), *[("epoch", n) for n in (1, 2, 3, 4)], ("ended", "finished")]
+    assert seen.of("p/e-03") == [("started",), ("epoch", 1), ("epoch", 2), ("ended", "pruned")]
+
+
+def test_failures_and_lost_processes(ledger: Ledger, curve: Train, signs: Path) -> None:
+    nan, blind, killed, good = (make_trial(seed) for seed in (1, 2, 3, 4))
+    (signs / "raise-1-2").touch()
+    (signs / "blind-2").touch()
+    (signs / "kill-3-2").touch()
+    seen = Seen()
+    search(pairs(make_experiment(nan, blind, killed, good)), make_study(ledger), ledger, seen, curve)
+    record = ledger.record(nan.digest)
+    assert record.state == "failed" and len(record.epochs) == 1
+    trace = ledger.folder(nan.digest) / "traceback.txt"
+    assert record.reason == f"loss is nan at epoch 2; lower optimizer.lr (see {trace})"
+    assert "TrainingFailed" in trace.read_text()
+    assert "`hmean` must be among the metrics of epoch 1, got loss, val_h_mean" in ledger.record(blind.digest).reason
+    lost = ledger.record(killed.digest)
+    assert (lost.state, lost.attempts, [row.number for row in lost.epochs]) == ("finished", 2, [1, 2, 3])
+    assert ledger.record(good.digest).state == "finished"
+    assert seen.of("p/e-01")[-1] == ("ended", "failed")
+
+    (signs / "raise-1-2").unlink()
+    search(pairs(make_experiment(nan, good)), make_study(ledger), ledger, Seen(), curve)
+    assert (ledger.record(nan.digest).state, ledger.record(nan.digest).attempts) == ("finished", 2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_cleanly_and_the_same_call_goes_on(ledger: Ledger, signs: Path, number: signal.Signals) -> None:
+    slow = functools.partial(standins.curve, signs=signs, epoch_s=0.3)
+    trial, waiting = make_trial(1, epochs=40), make_trial(2)
+    sent: list[int] = []
+
+    def strike() -> None:
+        if not sent:
+            sent.append(1)
+            os.kill(os.getpid(), number)
+
+    phase = pairs(make_experiment(trial, waiting))
+    with pytest.raises(KeyboardInterrupt):
+        search(phase, make_study(ledger, concurrent=1), ledger, Seen(strike), slow)
+    record = ledger.record(trial.digest)
+    assert (record.state, ledger.record(waiting.digest).state) == ("queued", "queued")
+    assert 1 <= len(record.epochs) < 40
+    quick = functools.partial(standins.curve, signs=signs)
+    search(phase, make_study(ledger), ledger, Seen(), quick)
+    assert [row.number for row in ledger.record(trial.digest).epochs] == list(range(1, 41))
+    assert dict(starts(signs)[1:])[1] in (len(record.epochs) - 1, len(record.epochs))
+
+
+def test_what_can_never_start_is_refused_before_anything_starts(ledger: Ledger, curve: Train, signs: Path) -> None:
+    fits = make_trial(1)
+    wide = make_trial(2, workers=3)
+    fast = Trial("f" * 16, "p/fast", "p", "e", fits.config, resources=Resources(cpus=1, gpus=1))
+    with pytest.raises(ClusterError) as caught:
+        search(pairs(make_experiment(fits, wide, fast)), make_study(ledger), ledger, Seen(), curve)
+    assert str(caught.value).splitlines()[:2] == [
+        "p/e-02: 3 workers of 1 CPUs and 0 GPUs must fit, the cluster has 2 CPUs and 0 GPUs on 1 node",
+        "p/fast: 1 worker of 1 CPUs and 1 GPUs must fit, the cluster has 2 CPUs and 0 GPUs on 1 node",
+    ]
+    assert starts(signs) == []
+
+
+def test_two_ranks_among_single_trials_do_not_starve(ledger: Ledger, signs: Path) -> None:
+    # On 2 CPUs a trial of two workers must wait for both, and the single trials behind it for its end.
+    train = functools.partial(standins.curve, signs=signs, epoch_s=0.1)
+    singles = [make_trial(seed) for seed in (1, 2, 4, 5)]
+    pair = make_trial(3, workers=2)
+    order = [*singles[:2], pair, *singles[2:]]
+    search(pairs(make_experiment(*order)), make_study(ledger), ledger, Seen(), train)
+    assert [ledger.record(trial.digest).state for trial in order] == ["finished"] * 5
+    assert sorted(seed for seed, _ in starts(signs)) == [1, 2, 3, 3, 4, 5]
+    assert [seed for seed, _ in starts(signs)][2:4] == [3, 3]
