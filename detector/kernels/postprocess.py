@@ -17,14 +17,14 @@ Int64 = NDArray[np.int64]
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def contour_means(map_HW: NDArray[np.generic], points_V2: Int32, ends_N: Int64) -> Float64:
-    """Mean of `map_HW` over the pixels inside or on each contour, in the map's own units.
+def contour_fills(map_HW: NDArray[np.generic], points_V2: Int32, ends_N: Int64) -> Float64:
+    """Number of pixels inside or on each contour, and their mean in `map_HW`, in the map's own units: (N, 2).
 
     A contour's edges run at multiples of 45 degrees (8-connected), so every crossing with a row is a whole column and
     the fill is exact: pixels on an edge are marked; between edges a running parity over the row says inside or out. An
     edge counts for the rows from its upper end to before its lower end, hence a spur walked out and back cancels.
     """
-    means_N = np.zeros(len(ends_N))
+    fills_N2 = np.zeros((len(ends_N), 2))
     start = 0
     for n in range(len(ends_N)):
         end = ends_N[n]
@@ -58,20 +58,20 @@ def contour_means(map_HW: NDArray[np.generic], points_V2: Int32, ends_N: Int64) 
                 if inside | (cell & 1):
                     total += map_HW[top + row, left + column]
                     count += 1
-        means_N[n] = total / count
+        fills_N2[n, 0], fills_N2[n, 1] = count, total / count
         start = end
-    return means_N
+    return fills_N2
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def smallest_rectangles(points_V2: Int32, ends_N: Int64) -> Float64:
     """The smallest rectangle around the pixels of each contour: (N, 6) of centre x, y, width, height, cosine, sine.
 
-    In corner coordinates: the rectangle around the pixels' centres, grown by half a pixel all round, is the one whose
-    area is smallest (for a line of pixels, whose centres cover none, this is still a choice). One side lies on an edge
-    of the hull (Freeman and Shapira 1975); of equal ones the first edge counts, from the leftmost point on. All sums
-    but the last division are of integers, hence the same on every machine. (cosine, sine) is the direction of the
-    width, within 45 degrees of the x axis.
+    Around the pixels' centres, in corner coordinates: of a block of w x h pixels it is (w - 1) x (h - 1). Of the
+    rectangles with a side along an edge of the hull (Freeman and Shapira 1975) it has the smallest area; of equal ones
+    the first edge counts, from the leftmost point on. All sums are of integers, which OpenCV's float32 is not: a block
+    comes back exactly, and the same on every machine. (cosine, sine) is the direction of the width, within 45 degrees
+    of the x axis.
     """
     boxes_N6 = np.empty((len(ends_N), 6))
     start = 0
@@ -95,7 +95,7 @@ def smallest_rectangles(points_V2: Int32, ends_N: Int64) -> Float64:
                 low_u, high_u = min(low_u, u), max(high_u, u)
                 low_v, high_v = min(low_v, v), max(high_v, v)
             length = np.sqrt(float(dx * dx + dy * dy))
-            width, height = (high_u - low_u) / length + 1.0, (high_v - low_v) / length + 1.0
+            width, height = (high_u - low_u) / length, (high_v - low_v) / length
             if width * height < best:
                 best = width * height
                 square = 2.0 * (dx * dx + dy * dy)
@@ -115,7 +115,7 @@ def convex_hull(points_V2: Int32) -> Int64:
     hull_K2 = np.empty((2 * len(points_V2) + 1, 2), dtype=np.int64)
     size = 0
     for turn in range(2):  # there along one side, back along the other
-        floor = size + 1
+        floor = max(size, 1)
         for i in range(len(points_V2)):
             at = order_V[i] if turn == 0 else order_V[len(points_V2) - 1 - i]
             x, y = np.int64(points_V2[at, 0]), np.int64(points_V2[at, 1])
