@@ -9,14 +9,15 @@ from pydantic import ValidationError
 
 from orchestrator.errors import Fault
 from orchestrator.plan import expressions, space
-from orchestrator.plan.faults import from_pydantic, nearest
+from orchestrator.plan.faults import from_pydantic
 from orchestrator.plan.names import Names
 from orchestrator.plan.schema import ExperimentSpec, PhaseSpec, Plan
 from orchestrator.plan.settings import flat, nested, overlay, validate
+from orchestrator.plan.spelling import nearest
 from orchestrator.plan.study import Top
 from orchestrator.plan.tree import Loc, Tree
 
-CHECKED_VALUES = 200  # choices of a range that are tried one by one; beyond, only its ends
+CHECKED_VALUES = 1000  # choices of a range that are tried one by one; beyond, only its ends
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
@@ -56,7 +57,10 @@ def _space(tree: Tree, loc: Loc, base: Mapping[str, Any]) -> Iterator[Fault]:
         for number in values:
             errors = [error for error in _errors(overlay(base, nested({key: number}))) if _at(error, key)]
             if errors:
-                yield mark.fault(place, from_pydantic(errors[:1], tree, loc)[0].message)
+                message = from_pydantic(errors[:1], tree, loc)[0].message
+                if errors[0]["type"] == "multiple_of" and isinstance(value, str) and "step" not in value:
+                    message += f"; or write {value} step {errors[0]['ctx']['multiple_of']}"
+                yield mark.fault(place, message)
                 break
 
 
@@ -71,12 +75,14 @@ def _errors(data: Mapping[str, Any]) -> list[Any]:
 
 
 def _at(error: Mapping[str, Any], key: str) -> bool:
-    parts = tuple(key.split("."))
-    return tuple(error["loc"])[: len(parts)] == parts or len(error["loc"]) < len(parts)
+    """Whether an error concerns a setting: at it, below it, or at a group that holds it."""
+    parts, loc = tuple(key.split(".")), tuple(error["loc"])
+    shared = min(len(parts), len(loc))
+    return parts[:shared] == loc[:shared]
 
 
 def _holds(changes: Mapping[str, Any], error: Mapping[str, Any]) -> bool:
-    return _at(error, next(iter(flat(changes)), "")) or any(_at(error, key) for key in flat(changes))
+    return any(_at(error, key) for key in flat(changes))
 
 
 def _mapping(tree: Tree, loc: Loc) -> dict[str, Any]:
@@ -202,6 +208,7 @@ def _sweep(spec: ExperimentSpec) -> Iterator[tuple[Loc, str]]:
     keys = flat(spec.sweep.space)
     if not keys:
         yield ("sweep", "space"), 'must not be empty; write {optimizer.lr: "loguniform(1e-4, 3e-3)"}'
+        return
     for key in keys.keys() & flat(spec.changes).keys():
         yield ("set", *key.split(".")), f"`{key}` is swept too; keep it in one place"
     try:

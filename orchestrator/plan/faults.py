@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -13,6 +12,7 @@ from pydantic_core import ErrorDetails
 from orchestrator.errors import Fault
 from orchestrator.plan.schema import json_schema
 from orchestrator.plan.settings import groups, leaves
+from orchestrator.plan.spelling import nearest
 from orchestrator.plan.tree import Loc, Mark, Tree
 
 _KINDS = {
@@ -36,22 +36,6 @@ _SIGNS = {
     "less_than": ("<", "lt"),
     "less_than_equal": ("<=", "le"),
 }
-
-
-def nearest(name: str, candidates: Iterable[str]) -> str:
-    """`; did you mean `x`?`, or what there is, or nothing."""
-    known = sorted(set(candidates))
-    lowered = {candidate.lower(): candidate for candidate in known}
-    for candidate in known:
-        if candidate.rpartition(".")[2] == name:
-            return f"; did you mean `{candidate}`?"
-    # `_` and `-` left out so that batchsize finds batch_size first.
-    close = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean `{lowered[close[0]]}`?"
-    if 0 < len(known) <= 12:
-        return f"; there {'is' if len(known) == 1 else 'are'} {', '.join(f'`{candidate}`' for candidate in known)}"
-    return ""
 
 
 def unknown_setting(mark: Mark, loc: Loc, key: str) -> Fault:
@@ -162,7 +146,7 @@ def _shown(value: Any, node: Tree) -> str:
         return "nothing"
     if isinstance(value, bool):
         return str(value).lower()
-    return node.raw if node.raw is not None and isinstance(value, int | float) else repr(value)
+    return node.raw if node.raw is not None and node.value == value and not isinstance(value, str) else repr(value)
 
 
 @cache

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -45,19 +46,21 @@ def load(path: str | Path, overrides: Sequence[str] = (), only: Sequence[str] = 
     faults: list[Fault] = []
     source = _text(path, faults)
     tree = _read(path, source, faults, ())
+    if any(fault.where in ("", "extends") for fault in faults):
+        raise PlanError(faults)  # half a plan: all else would be called missing
     broken = tuple(fault.where for fault in faults)  # what cannot be read must not be called missing, too
     tree = apply(tree, overrides, faults)
     tree = drop_unknown_settings(tree, faults)
-    later: list[Fault] = []
+    found: list[Fault] = []
     plan: Plan | None = None
     try:
         plan = Plan.model_validate_json(json.dumps(tree.plain()), strict=True)
     except ValidationError as error:
-        later += from_pydantic(error.errors(include_url=False), tree)
-    later += checks.settings(tree)
+        found += from_pydantic(error.errors(include_url=False), tree)
+    found += checks.settings(tree)
+    faults += [fault for fault in found if not _hides(broken, fault.where)]
     if plan is not None:
-        later += checks.references(plan, tree)
-    faults += [fault for fault in later if not _hides(broken, fault.where)]
+        faults += [fault for fault in checks.references(plan, tree) if not _hides(broken, _row(fault.where))]
     if plan is None or faults:
         raise PlanError(list(dict.fromkeys(faults)))
     origin = Origin(path, source, tree, Names.of(plan))
@@ -68,7 +71,14 @@ def load(path: str | Path, overrides: Sequence[str] = (), only: Sequence[str] = 
 
 
 def _hides(broken: Sequence[str], where: str) -> bool:
+    """Whether a fault at `where` follows from something there or below that could not be read."""
     return any(place == where or place.startswith((f"{where}.", f"{where}[")) for place in broken if where)
+
+
+def _row(where: str) -> str:
+    """The experiment that a place belongs to, else the place: what is torn off there may be missed anywhere in it."""
+    row = re.match(r"phases\[\d+\]\.experiments\[\d+\]", where)
+    return row[0] if row else where
 
 
 def _text(path: Path, faults: list[Fault]) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestrator.errors import Fault, PlanError
-from orchestrator.plan.faults import keys_at, nearest
+from orchestrator.plan.faults import keys_at
 from orchestrator.plan.schema import PhaseSpec, Plan
 from orchestrator.plan.settings import groups, leaves
+from orchestrator.plan.spelling import nearest
 from orchestrator.plan.tree import Loc, Mark, Tree, fill, parse, scalar
 
 _PHASE = ("phases", 0)

@@ -32,6 +32,7 @@ _WORDS: dict[str, Scalar] = {
     "-.inf": float("-inf"),
     ".nan": float("nan"),
 }
+_TAGS = ("str", "int", "float", "bool", "null", "timestamp", "merge", "value")  # what plain scalars resolve to
 _ENV = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -217,7 +218,7 @@ class _Grower:
 
     def leaf(self, node: Node, loc: Loc, mark: Mark, key: Mark) -> Tree:
         text, bare = str(node.value), getattr(node, "style", None) is None
-        if not str(node.tag).startswith("tag:yaml.org,2002:"):
+        if str(node.tag).removeprefix("tag:yaml.org,2002:") not in _TAGS:
             self.faults.append(mark.fault(loc, f"tags such as `{node.tag}` are not read; remove it"))
         filled = fill(text, mark, loc, self.faults)
         # A value that is one reference takes the type of what it stands for, quoted or not.

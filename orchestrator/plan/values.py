@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 
 from orchestrator.plan import expressions
+from orchestrator.plan.spelling import nearest
 from orchestrator.plan.study import Effect, Stat, Top
 
-VIEW = re.compile(r"identity|hflip|vflip|rot90|rot180|rot270|scale (0\.\d*[1-9]\d*|[1-9]\d*(\.\d+)?)")
+VIEWS = ("identity", "hflip", "vflip", "rot90", "rot180", "rot270")
+VIEW = re.compile(rf"{'|'.join(VIEWS)}|scale (0\.\d*[1-9]\d*|[1-9]\d*(\.\d+)?)")
 STATS: tuple[Stat, ...] = ("hmean", "precision", "recall")
 _ID = r"[A-Za-z0-9][A-Za-z0-9_-]*"
 
@@ -88,7 +90,9 @@ def _values(step: str, low: float, high: float) -> Any:
 
 def _view(value: Any) -> str:
     if not isinstance(value, str) or not VIEW.fullmatch(value):
-        raise ValueError(f"identity, hflip, vflip, rot90, rot180, rot270 or `scale 0.8` expected, got {value!r}")
+        hint = nearest(str(value), VIEWS)
+        listed = ", ".join(VIEWS)
+        raise ValueError(f"{listed} or `scale 0.8` expected, got {value!r}{hint if 'did you' in hint else ''}")
     return value
 
 
