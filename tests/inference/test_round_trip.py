@@ -1,4 +1,4 @@
-"""Targets and postprocessing are each other's inverse: true words -> training map -> words score as if they were true."""
+"""Targets and postprocessing undo each other: true words -> training map -> words score as if they were true."""
 
 from __future__ import annotations
 
