@@ -326,8 +326,9 @@ def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return str(scrub(text if len(text) <= 300 else text[:297] + "..."))
+    text = str(scrub(" ".join(str(error).split()))) or type(error).__name__
+    # The cause stands at the end of a network error, the place at its beginning.
+    return text if len(text) <= 300 else f"{text[:120]} ... {text[-170:]}"
 
 
 def _waiter(parent_pid: int | None) -> Callable[[float], bool]:
