@@ -1,0 +1,66 @@
+"""What fits on which cluster, and the cluster file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import make_trial
+
+from orchestrator.errors import ClusterError
+from orchestrator.execution.cluster import Capacity, Need, preflight
+from orchestrator.plan.study import Resources
+
+ROOT = Path(__file__).resolve().parents[2]
+TWO_NODES = Capacity(((4.0, 1.0), (4.0, 1.0)))
+
+
+@pytest.mark.parametrize(
+    ("need", "fits"),
+    [
+        (Need(1, 4, 1), True),
+        (Need(1, 5, 0), False),  # 8 CPUs in all, but no node has 5
+        (Need(2, 3, 1), True),  # one rank a node
+        (Need(3, 1, 1), False),
+        (Need(3, 3, 0), False),  # 9 of 8
+        (Need(4, 1, 0.5), True),  # two ranks share a GPU
+        (Need(8, 1, 0), True),
+    ],
+)
+def test_ranks_are_packed_on_nodes(need: Need, fits: bool) -> None:
+    assert TWO_NODES.holds(need) is fits
+
+
+def test_fractions_that_add_up_fit() -> None:
+    assert Capacity(((0.3, 0.0),)).holds(Need(3, 0.1, 0))
+
+
+def test_auto_takes_a_gpu_where_there_is_one() -> None:
+    trial = replace(make_trial(1), resources=Resources(cpus=2, gpus=None))
+    assert TWO_NODES.need(trial) == Need(1, 2.0, 1.0)
+    assert Capacity(((2.0, 0.0),)).need(trial) == Need(1, 2.0, 0.0)
+
+
+def test_a_cluster_that_grows_refuses_nothing_and_others_name_all() -> None:
+    wide = [replace(make_trial(seed, workers=16), name=f"p/{seed}") for seed in (1, 2)]
+    preflight(wide, replace(TWO_NODES, grows=True))
+    with pytest.raises(ClusterError) as caught:
+        preflight(wide, TWO_NODES)
+    assert str(caught.value).splitlines() == [
+        "p/1: 16 workers of 1 CPUs and 0 GPUs must fit, the cluster has 8 CPUs and 2 GPUs on 2 nodes",
+        "p/2: 16 workers of 1 CPUs and 0 GPUs must fit, the cluster has 8 CPUs and 2 GPUs on 2 nodes",
+        "lower `resources` or `workers` of these experiments, or run on a larger cluster",
+    ]
+
+
+def test_the_cluster_file_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+    from ruamel.yaml import YAML
+
+    config = prepare_config(YAML(typ="safe").load(ROOT / "cluster.yaml"))
+    validate_config(config)
+    assert config["available_node_types"]["gpu"]["max_workers"] == config["max_workers"] == 8
+    assert any("requirements.lock" in command for command in config["setup_commands"])
+    assert (ROOT / "requirements.lock").is_file()
+    assert all("0.0.0.0" not in command for command in config["head_start_ray_commands"])
