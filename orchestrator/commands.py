@@ -6,6 +6,7 @@ A handler imports its room when it runs: `check`, `runs` and `score` load neithe
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from argparse import Namespace
@@ -30,7 +31,7 @@ def check(arguments: Namespace) -> Answer:
     from orchestrator.plan import preview
 
     study = _study(arguments)
-    states = _states(study) if study.datasets is not None else {}
+    states = _states(study) if study.data is not None else {}
     return (_json(preview.as_json(study, states)) if arguments.json else preview.text(study, states)), 0
 
 
@@ -152,7 +153,7 @@ def _study(arguments: Namespace) -> Any:
     from orchestrator.plan.expand import expand
     from orchestrator.plan.loading import load
 
-    return expand(load(arguments.plan, arguments.set, arguments.only), require_data=False)
+    return expand(load(arguments.plan, arguments.set, arguments.only), require_data=False, pages=False)
 
 
 def _workspace(arguments: Namespace) -> Path:
@@ -200,11 +201,15 @@ def _entry(ledger: Any, phase: str, experiment: str, name: str, digest: str) -> 
         "digest": digest,
         "state": record.state,
         "epochs": len(record.epochs),
-        "best": None if best is None else {key: best.get(key) for key in ("hmean", "precision", "recall")},
+        "best": None if best is None else {key: _finite(best.get(key)) for key in ("hmean", "precision", "recall")},
         "best_epoch": record.best_epoch,
         "seconds": record.seconds,
         "reason": record.reason,
     }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _run_cells(entry: dict[str, Any]) -> tuple[str, ...]:

@@ -14,29 +14,33 @@ from pydantic import ValidationError
 from detector.config import Config
 from orchestrator.errors import Fault, PlanError
 from orchestrator.plan.advice import plan_warnings
-from orchestrator.plan.data import present, read_datasets
+from orchestrator.plan.data import facts_of, present, read_datasets, read_facts
 from orchestrator.plan.faults import message_of
 from orchestrator.plan.making import Maker, base_settings, differences, trial_digest
 from orchestrator.plan.schema import PhaseSpec, Plan
 from orchestrator.plan.settings import overlay
-from orchestrator.plan.study import Experiment, Study, Trial
+from orchestrator.plan.study import Datasets, Experiment, Study, Trial
 
 
-def expand(plan: Plan, require_data: bool = True) -> Study:
+def expand(plan: Plan, require_data: bool = True, pages: bool = True) -> Study:
     """The study of a plan.
 
     Args:
         plan: as loaded.
         require_data: read (or make) the pages, and fail if they are not there. Without it pages are read only if they
             are there; else `datasets` is None and digests are provisional: they match nothing in a ledger.
+        pages: False for facts and digests alone, which is fast where nothing has changed; `datasets` is then None.
 
     Raises:
         PlanError: two experiments would train the same thing, or settings that a sweep draws do not fit together.
         DataError: pages that cannot be used.
     """
     workspace = workspace_of(plan)
-    datasets = read_datasets(plan.data, workspace) if require_data or present(plan.data, workspace) else None
-    maker = Maker(plan, datasets)
+    datasets: Datasets | None = None
+    if require_data or (pages and present(plan.data, workspace)):
+        datasets = read_datasets(plan.data, workspace)
+    facts = read_facts(plan.data, workspace) if datasets is None else facts_of(datasets)
+    maker = Maker(plan, facts)
     phases = tuple(maker.phase(phase) for phase in _in_order(plan))
     maker.refuse_twins()
     if maker.faults:
@@ -54,6 +58,7 @@ def expand(plan: Plan, require_data: bool = True) -> Study:
         warnings=(*maker.warnings, *plan_warnings(plan)),
         budget_gpu_h=plan.budget.gpu_hours,
         deadline=plan.budget.deadline,
+        data=facts,
     )
 
 
@@ -73,12 +78,13 @@ def derive(study: Study, experiment: Experiment, best: Sequence[Trial]) -> tuple
         raise ValueError(f"{experiment.phase}.{experiment.id} is known without a source")
     settings = {key: value for key, value in rule.changes.items() if key not in ("workers", "resources")}
     base = base_settings(study.resolved)
+    data = study.data or (facts_of(study.datasets) if study.datasets is not None else None)
     trials: dict[str, Trial] = {}
     for rank, source in enumerate(best, start=1):
         for fold, seed in product(rule.folds or (None,), rule.seeds or (None,)):
-            data = overlay(source.config.model_dump(mode="json"), settings | ({} if seed is None else {"seed": seed}))
+            merged = overlay(source.config.model_dump(mode="json"), settings | ({} if seed is None else {"seed": seed}))
             try:
-                config = Config.model_validate_json(json.dumps(data), strict=True)
+                config = Config.model_validate_json(json.dumps(merged), strict=True)
             except ValidationError as error:
                 message = f"upon {source.name}: {message_of(error)}"
                 where = f"{experiment.phase}.{experiment.id}"
@@ -92,7 +98,7 @@ def derive(study: Study, experiment: Experiment, best: Sequence[Trial]) -> tuple
                 fold=source.fold if fold is None else fold,
                 workers=int(rule.changes.get("workers", source.workers)),
             )
-            trial = replace(trial, settings=differences(base, trial), digest=trial_digest(trial, study.datasets))
+            trial = replace(trial, settings=differences(base, trial), digest=trial_digest(trial, data))
             trials.setdefault(trial.digest, trial)
     return tuple(trials.values())
 

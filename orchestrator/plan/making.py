@@ -12,14 +12,13 @@ from pydantic import ValidationError
 from detector.config import Postprocess
 from orchestrator.errors import Fault
 from orchestrator.plan import advice, space
-from orchestrator.plan.data import folds_digest
 from orchestrator.plan.faults import message_of
 from orchestrator.plan.identity import UNKNOWN_DATA, digest
 from orchestrator.plan.schema import ExperimentSpec, PhaseSpec, Plan, RuleSpec
 from orchestrator.plan.settings import TrialSettings, flat, nested, overlay, validate
 from orchestrator.plan.study import (
     Asha,
-    Datasets,
+    DataFacts,
     Derive,
     EnsembleSpec,
     Experiment,
@@ -52,18 +51,18 @@ def differences(base: TrialSettings, trial: Trial) -> dict[str, Any]:
     return {key: value for key, value in mine.items() if value != theirs[key]}
 
 
-def trial_digest(trial: Trial, datasets: Datasets | None) -> str:
+def trial_digest(trial: Trial, data: DataFacts | None) -> str:
     """The identity of a trial on these pages; provisional without them."""
-    data = datasets.digest if datasets is not None else UNKNOWN_DATA
-    folds = folds_digest(datasets) if datasets is not None and trial.fold is not None else ""
-    return digest(trial.config, data, trial.fold, trial.workers, folds)
+    if data is None:
+        return digest(trial.config, UNKNOWN_DATA, trial.fold, trial.workers)
+    return digest(trial.config, data.digest, trial.fold, trial.workers, data.folds_digest)
 
 
 class Maker:
     """Makes the phases of one plan; `faults` and `warnings` gather on the way."""
 
-    def __init__(self, plan: Plan, datasets: Datasets | None) -> None:
-        self.plan, self.datasets = plan, datasets
+    def __init__(self, plan: Plan, data: DataFacts | None) -> None:
+        self.plan, self.data = plan, data
         self.tree = plan.origin.tree
         self.names = plan.origin.names
         self.base_data = base_data(self.tree.plain())
@@ -202,7 +201,7 @@ class Maker:
             workers=settings.workers,
             resources=settings.reserve(),
         )
-        return replace(trial, digest=trial_digest(trial, self.datasets), settings=differences(self.base, trial))
+        return replace(trial, digest=trial_digest(trial, self.data), settings=differences(self.base, trial))
 
     def refuse_twins(self) -> None:
         """Two trials of one digest are one training under two names: a lost key, mostly."""

@@ -89,7 +89,7 @@ def as_json(study: Study, states: Mapping[str, str]) -> dict[str, Any]:
         "plan": str(study.plan_path),
         "workspace": str(study.workspace),
         "data": _data_json(study),
-        "provisional": study.datasets is None,
+        "provisional": study.data is None,
         "phases": [_phase_json(phase) for phase in study.phases],
         "trials": [asdict(row) for row in listed],
         "totals": totals(study, listed),
@@ -114,21 +114,11 @@ def totals(study: Study, listed: Sequence[Row]) -> dict[str, Any]:
 
 def warnings(study: Study) -> tuple[str, ...]:
     """What may mislead, and what reading the data dropped."""
-    return (*study.warnings, *(study.datasets.notes if study.datasets is not None else ()))
+    return (*study.warnings, *(study.data.notes if study.data is not None else ()))
 
 
 def _data_json(study: Study) -> dict[str, Any] | None:
-    data = study.datasets
-    if data is None:
-        return None
-    return {
-        "train": len(data.train),
-        "val": len(data.val),
-        "test": len(data.test),
-        "words": {"train": sum(len(p.words) for p in data.train), "val": sum(len(p.words) for p in data.val)},
-        "digest": data.digest,
-        "folds": max(data.folds) + 1 if data.folds else 0,
-    }
+    return None if study.data is None else asdict(study.data)
 
 
 def _phase_json(phase: Phase) -> dict[str, Any]:
@@ -166,7 +156,7 @@ def text(study: Study, states: Mapping[str, str]) -> str:
         for experiment in phase.experiments:
             lines.append(_experiment_text(experiment))
             mine = [row for row in listed if (row.phase, row.experiment) == (phase.id, experiment.id)]
-            lines += _table([_cells(row, study.datasets is None) for row in mine if row.digest is not None])
+            lines += _table([_cells(row, study.data is None) for row in mine if row.digest is not None])
     lines += ["", _totals_text(totals(study, listed))]
     found = warnings(study)
     if found:
@@ -175,13 +165,12 @@ def text(study: Study, states: Mapping[str, str]) -> str:
 
 
 def _data_text(study: Study) -> str:
-    data = study.datasets
+    data = study.data
     if data is None:
         return "data: not here yet, so digests are provisional (marked ?) and nothing is looked up in the ledger"
-    folds = f", {max(data.folds) + 1} folds" if data.folds else ""
-    return (
-        f"data: {len(data.train)} train, {len(data.val)} val, {len(data.test)} test pages, digest {data.digest}{folds}"
-    )
+    folds = f", {data.folds} folds" if data.folds else ""
+    sizes = f"{data.train} train, {data.val} val, {data.test} test pages, {data.train_words} + {data.val_words} words"
+    return f"data: {sizes}, digest {data.digest}{folds}"
 
 
 def _phase_text(phase: Phase) -> str:

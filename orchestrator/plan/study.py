@@ -183,16 +183,40 @@ class Datasets:
 
 
 @dataclass(frozen=True, slots=True)
+class DataFacts:
+    """What identity and previews need to know of the pages, without the pages.
+
+    Attributes:
+        train, val, test: numbers of pages; `train_words`, `val_words` of words.
+        digest: as of `Datasets`.
+        folds: how many; 0 without.
+        folds_digest: over which page is in which fold; empty without folds.
+        notes: as of `Datasets`.
+    """
+
+    train: int
+    val: int
+    test: int
+    train_words: int
+    val_words: int
+    digest: str
+    folds: int = 0
+    folds_digest: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Study:
     """A plan, expanded.
 
     Attributes:
         workspace: the folder of all state of this roadmap.
-        datasets: None where `check` runs on a machine that does not have the data.
+        datasets: None where only facts were asked for, or on a machine that does not have the data.
         baseline: the author's reference scores.
         source: text of the plan file; `resolved`: the plan after `extends`, `--set` and `${env:...}`, as plain data.
         warnings: what is allowed but may mislead, each with its place in the plan.
         budget_gpu_h, deadline: the author's limits; the deadline is ISO 8601 with its offset.
+        data: what is known of the pages; None while the data is not there, and digests are provisional.
     """
 
     roadmap: str
@@ -207,3 +231,4 @@ class Study:
     warnings: tuple[str, ...] = ()
     budget_gpu_h: float | None = None
     deadline: str | None = None
+    data: DataFacts | None = None

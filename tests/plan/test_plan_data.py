@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from detector.errors import DataError
-from orchestrator.plan.data import folds_digest, make_synthetic, present, read_datasets
+from orchestrator.plan.data import facts_of, folds_digest, make_synthetic, present, read_datasets, read_facts
 from orchestrator.plan.schema import DataSpec, Synthetic
 
 
@@ -82,6 +82,23 @@ def test_a_broken_cache_of_hashes_is_made_again(folder: Path) -> None:
     first = read_datasets(spec(folder), folder / "w").digest
     (folder / "w" / "data" / "hashes.json").write_text("{")
     assert read_datasets(spec(folder), folder / "w").digest == first
+
+
+def test_facts_are_those_of_the_pages_and_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = read_datasets(spec(folder, folds=3), folder / "w")
+    facts = read_facts(spec(folder, folds=3), folder / "w")
+    assert facts == facts_of(data)
+    assert facts is not None and (facts.train, facts.val_words, facts.folds) == (3, 1, 3)
+    with monkeypatch.context() as patched:
+        patched.setattr("orchestrator.plan.data.read_datasets", lambda *_: pytest.fail("read again"))
+        assert read_facts(spec(folder, folds=3), folder / "w") == facts
+    write(folder, "val", {"d.png": 4}, x=2)
+    os.utime(folder / "val.json", ns=(1, 1))
+    changed = read_facts(spec(folder, folds=3), folder / "w")
+    assert changed is not None and changed.digest == read_datasets(spec(folder), folder / "w").digest != facts.digest
+    assert read_facts(spec(folder, folds=2), folder / "w") != changed
+    (folder / "val.json").unlink()
+    assert read_facts(spec(folder), folder / "w") is None
 
 
 def test_presence_is_told_without_reading(folder: Path) -> None:
