@@ -20,7 +20,6 @@ from orchestrator.evaluation.review import Review, derived, is_chosen, phase_of,
 from orchestrator.evaluation.samples import draw_samples
 from orchestrator.evaluation.scores import Board, evaluate
 from orchestrator.evaluation.tuning import Tuned
-from orchestrator.execution.search import search
 from orchestrator.ledger import Ledger
 from orchestrator.plan.expand import expand
 from orchestrator.plan.loading import load
@@ -96,6 +95,8 @@ class Walk:
 
     def train(self, phase: Phase, study: Study, tell: Tell) -> Study:
         """Train what is known, then what follows from it; the study with the derived trials."""
+        from orchestrator.execution.search import search  # loads Ray, which a finished plan does not need
+
         known = [item for item in phase.experiments if item.kind == "train" and is_chosen(item, self.chosen)]
         search(trials_of(known), study, self.ledger, tell)
         for item in phase.experiments:

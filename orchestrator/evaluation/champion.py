@@ -19,6 +19,7 @@ from typing import Final, Literal
 
 from detector.config import Postprocess
 from detector.files import read_json, write_json
+from detector.inference.bundle import save_bundle
 from orchestrator.evaluation.maps import IDENTITY, digest_of
 from orchestrator.evaluation.scores import Board, ImageScores, study_trials, validation_pages, variant_of
 from orchestrator.evaluation.tuning import Tuned
@@ -123,8 +124,6 @@ def _searched(trial: Trial, results: Sequence[Tuned]) -> list[tuple[Postprocess,
 
 
 def _write_single(trial: Trial, rule: Postprocess, ledger: Ledger) -> Path:
-    from detector.inference.predict import save_bundle
-
     folder = ledger.workspace / "singles" / trial.digest
     bundle = folder / "bundle.json"
     if not bundle.exists() or Postprocess.model_validate(read_json(bundle)["postprocess"]) != rule:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from detector.config import Postprocess
 from detector.data.formats import write_submission
+from detector.inference.bundle import save_bundle
 from detector.types import Float64, Page
 from orchestrator.evaluation.maps import MapStore, ensure_maps
 from orchestrator.evaluation.scores import Board, study_trials, top, validation_pages, variant_of
@@ -127,8 +128,6 @@ def _best_single(trial: Trial, rules: Sequence[Postprocess], study: Study, ledge
 def _write_bundle(
     folder: Path, members: Sequence[Trial], views: tuple[str, ...], rule: Postprocess, ledger: Ledger
 ) -> None:
-    from detector.inference.predict import save_bundle
-
     weights = equal_weights(len(members))
     save_bundle(folder, list(zip(_checkpoints(members, ledger), weights, strict=True)), views, rule)
 

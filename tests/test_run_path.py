@@ -1,0 +1,127 @@
+"""The whole path on the smallest of plans, through the command line: interrupted, carried on, and then left alone.
+
+The networks are untrained but for two epochs on six pages, so all scores are 0; what is tested is what runs, when, and
+what is left in the workspace.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PLAN = """
+roadmap: tiny
+data:
+  synthetic: {{train: 6, val: 4, test: 2, size: 192}}
+defaults:
+  encoder: mobilenetv3_small_050
+  encoder_weights: none
+  inner_channels: 16
+  output_channels: 16
+  image_size: 192
+  batch_size: 2
+  max_epochs: 2
+phases:
+  - id: one
+    what: first steps
+    experiments:
+      - {{id: baseline, what: as it is}}
+      - {{id: fast, what: a higher rate, set: {{optimizer: {{lr: 0.003}}}}, expect: {{hmean: +0.001..+0.5}}}}
+      - {{id: again, what: another seed, from: "top(one, 1)", seeds: [7]}}
+      - {{id: rules, thresholds: {{of: fast, thresh: [0.2, 0.3], box_thresh: [0.3, 0.5]}}}}
+      - {{id: both, ensemble: {{pool: "top(all, 3)", max_members: 2, thresh: [0.2, 0.3], box_thresh: [0.3]}}}}
+{more}
+"""
+GATE = """
+    gate: {{pass: hmean(best) >= 0.9, otherwise: {otherwise}}}
+  - id: two
+    needs: [one]
+    experiments: [{{id: later, ensemble: {{pool: "top(one, 2)", thresh: [0.3]}}}}]
+"""
+# A finished plan needs neither Ray nor torch nor MLflow: importing one of them ends this program.
+BARRED = "import sys; sys.modules.update(ray=None, torch=None, mlflow=None); import orchestrator.__main__ as m; "
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "tiny.yaml").write_text(PLAN.format(more=""))
+    return folder
+
+
+def environment(home: Path) -> Mapping[str, str]:
+    taken = {"ORCHESTRATOR_WORKSPACE": str(home / "w"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "MLFLOW_"))} | taken
+
+
+def command(home: Path, *words: str, code: str = "") -> subprocess.CompletedProcess[str]:
+    start = ["-c", f"{code}sys.exit(m.main(sys.argv[1:]))"] if code else ["-m", "orchestrator"]
+    return subprocess.run(
+        [sys.executable, *start, *words], cwd=home, env=environment(home), capture_output=True, text=True, timeout=240
+    )
+
+
+def states(home: Path) -> dict[str, bytes]:
+    return {path.parent.name: path.read_bytes() for path in (home / "w" / "tiny").glob("trials/*/state.json")}
+
+
+def test_a_plan_is_interrupted_carried_on_and_finished(home: Path) -> None:
+    first = subprocess.Popen(
+        [sys.executable, "-m", "orchestrator", "tiny.yaml"],
+        cwd=home,
+        env=environment(home),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    journal, until = home / "w" / "tiny" / "journal.jsonl", time.monotonic() + 120
+    while not (journal.exists() and "trial_started" in journal.read_text()):
+        assert first.poll() is None and time.monotonic() < until
+        time.sleep(0.1)
+    first.send_signal(signal.SIGINT)
+    told, _ = first.communicate(timeout=120)
+    assert first.returncode == 130, told
+    assert "Go on with: python -m orchestrator tiny.yaml" in told
+
+    done = command(home, "tiny.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    workspace = home / "w" / "tiny"
+    assert [json.loads(state)["state"] for state in states(home).values()] == ["finished"] * 3
+    rows = (workspace / "ensembles" / "one-both" / "submission.csv").read_text().splitlines()
+    assert rows[0] == "filename,polygons" and len(rows) == 3
+    assert json.loads((workspace / "champion.json").read_text())["kind"] == "single"  # no gain, no ensemble
+    report = (workspace / "report.md").read_text()
+    # both score 0: the difference is 0, surely less than the .001 that was expected
+    assert "| fast: a higher rate | hmean +0.0010..+0.5000 | 0.0000 |" in report and "refuted" in report
+    assert len(list(workspace.glob("trials/*/pictures/*.jpg"))) == 9
+    events = [json.loads(line) for line in journal.read_text().splitlines()]
+    kinds = [event["kind"] for event in events]
+    assert kinds.count("trial_ended") == 3 and kinds.count("decision") == 1 and kinds.count("ensemble") == 2
+    assert [event["state"] for event in events if event["kind"] == "finished"] == ["interrupted", "done"]
+
+
+def test_a_finished_plan_starts_nothing(home: Path) -> None:
+    before = states(home)
+    again = command(home, "tiny.yaml", code=BARRED)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "nothing left to do" in again.stdout and "submission" in again.stdout
+    assert states(home) == before
+
+
+@pytest.mark.parametrize("otherwise", ["stop", "ask"])
+def test_a_gate_that_does_not_pass_holds_what_needs_it(home: Path, otherwise: str) -> None:
+    (home / f"{otherwise}.yaml").write_text(PLAN.format(more=GATE.format(otherwise=otherwise)))
+    found = command(home, f"{otherwise}.yaml", code=BARRED)
+    assert found.returncode == 1, found.stdout + found.stderr
+    assert "gate hmean(best) >= 0.9: failed (0.0000 >= 0.9000)" in found.stdout
+    assert "phase two waits" in found.stdout
+    assert ("--set one.gate.otherwise=continue" in found.stdout) == (otherwise == "ask")
