@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
@@ -20,6 +20,7 @@ POINTS = hnp.arrays(np.float64, (8, 2), elements=st.floats(-200, 6000))
 RECTANGLE = np.array([[2.0, 1.0], [12.0, 1.0], [12.0, 6.0], [2.0, 6.0]])
 
 
+@settings(deadline=None)
 @given(SIDES, SIDES, st.integers(32, 2048), POINTS)
 def test_there_and_back_is_the_identity(width: int, height: int, size: int, points: Float64) -> None:
     frame = fit_frame((width, height), size)
@@ -30,6 +31,7 @@ def test_there_and_back_is_the_identity(width: int, height: int, size: int, poin
     assert (clipped >= 0).all() and (clipped <= (width, height)).all()
 
 
+@settings(deadline=None)
 @given(st.floats(-0.3, 0.3), st.floats(-3e-4, 3e-4), POINTS)
 def test_perspective_there_and_back(turn: float, tilt: float, points: Float64) -> None:
     matrix = np.array([[np.cos(turn), -np.sin(turn), 30.0], [np.sin(turn), np.cos(turn), -9.0], [tilt / 10, 1e-5, 1.0]])
@@ -38,6 +40,7 @@ def test_perspective_there_and_back(turn: float, tilt: float, points: Float64) -
     assert_allclose(frame.to_image(frame.to_canvas(inside), clip=False), inside, atol=1e-3)
 
 
+@settings(deadline=None)
 @given(SIDES, SIDES, st.integers(32, 2048))
 def test_fit_frame_pads_right_and_below_only(width: int, height: int, size: int) -> None:
     frame = fit_frame((width, height), size)
@@ -127,6 +130,7 @@ def test_order_quad_begins_top_left_whatever_the_start() -> None:
             assert_array_equal(order_quad(np.roll(corners, shift, axis=0)[::-1]), corners)
 
 
+@settings(deadline=None)
 @given(hnp.arrays(np.float64, (4, 2), elements=st.floats(-50, 150)))
 def test_clipping_a_convex_polygon_equals_shapely(points: Float64) -> None:
     hull = shapely.MultiPoint(points).convex_hull

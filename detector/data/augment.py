@@ -174,7 +174,10 @@ def _perspective(rng: np.random.Generator, share: float, corners_42: Float64) ->
 def _window(
     rng: np.random.Generator, corners_42: Float64, polygons: Sequence[Float64], side: int
 ) -> tuple[float, float]:
-    """Left and top of the crop: over the page, and over all of one word where the draw says so and the word fits."""
+    """Left and top of the crop: over the page, and over all of one word where the draw says so and the word fits.
+
+    Whole pixels: an undistorted crop is as sharp as the picture that inference sees.
+    """
     word = polygons[int(rng.integers(len(polygons)))] if polygons and rng.random() < ON_TEXT else None
     start = []
     for axis in (0, 1):
@@ -183,7 +186,7 @@ def _window(
             word_low, word_high = _sorted(word[:, axis].max() - side, word[:, axis].min())
             if max(low, word_low) <= min(high, word_high):
                 low, high = max(low, word_low), min(high, word_high)
-        start.append(float(rng.uniform(low, high)))
+        start.append(float(np.rint(rng.uniform(low, high))))
     return start[0], start[1]
 
 

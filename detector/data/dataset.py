@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
 from detector.config import Config
 from detector.data.augment import apply_matrix, change_light, draw_matrix, place_words, scale_of
@@ -33,6 +33,9 @@ class TrainSet(Dataset[dict[str, Tensor]]):
         self.pages = tuple(pages)
         self.config = config
         self.epoch = 0
+        # OpenCV's threads do not survive the fork of a loader worker: its next call there waits for them for ever.
+        # With one thread there is no pool to lose; loader workers are the parallelism here.
+        cv2.setNumThreads(1)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of plain indices; persistent workers keep the epoch that they were started with."""
@@ -59,8 +62,6 @@ class TrainSet(Dataset[dict[str, Tensor]]):
 
     def sample(self, epoch: int, index: int) -> tuple[UInt8, Maps]:
         """The distorted picture, (H, W, 3) uint8, and its maps: for training, and for looking at."""
-        if get_worker_info() is not None:
-            cv2.setNumThreads(1)  # workers are the parallelism; a pool of threads in each would be too many
         page, config = self.pages[index], self.config
         rng = np.random.default_rng((config.seed, epoch, index))
         side = config.crop_size or config.image_size

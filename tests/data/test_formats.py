@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from PIL import Image
@@ -226,6 +226,7 @@ def words(draw_: st.DrawFn, key: str) -> Word:
     )
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_written_and_read_again_is_the_same(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.getbasetemp() / "round" / "pages.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
@@ -43,6 +43,7 @@ def test_halves_go_away_from_zero() -> None:
     assert round_half_away(values).tolist() == [1, 2, 3, -1, -3, 0, 0, 4503599627370497.0]
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), min_size=1, max_size=9),

@@ -174,6 +174,7 @@ def test_a_crossed_outline_does_not_break_anything() -> None:
     assert maps.prob_HW.max() == 1 or maps.masked == 1
 
 
+@settings(deadline=None)
 @given(stars())
 def test_a_convex_word_never_vanishes(polygon: Float64) -> None:
     # The inradius of a convex figure is at least area / perimeter, and D is .84 of that.
