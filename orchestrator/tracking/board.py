@@ -230,9 +230,9 @@ class Board:
         run.tags |= {"reason": end["reason"], "epochs": str(end["epochs"])}
         if end["best_epoch"]:
             run.tags["best_epoch"] = str(end["best_epoch"])
-            best = {f"best_{name}": value for name, value in trial.best.items() if name.endswith(SCORES)}
+            best = {f"best_{name}": trial.best[name] for name in SCORES if name in trial.best}
             # An epoch's own `best_hmean` is a curve already; a second point on it would bend it back.
-            fresh = {k: v for k, v in best.items() if k not in trial.names and not k.startswith("best_best_")}
+            fresh = {name: value for name, value in best.items() if name not in trial.names}
             run.points += _points(fresh, ended_ms, end["best_epoch"])
         run.points += _points({"train_seconds": end["seconds"]}, ended_ms, end["epochs"])
         if end["state"] == "finished" and end["checkpoint"]:

@@ -16,6 +16,11 @@ def escape(value: Any) -> str:
     return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")
 
 
+def code(value: Any) -> str:
+    """Any value as a code span, in which Markdown shows `<` and `&` as they are."""
+    return "`" + " ".join(str(value).split()).replace("`", "'") + "`"
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A Markdown table; empty without rows."""
     if not rows:
@@ -43,7 +48,7 @@ def phase(payload: Mapping[str, Any], decision: Mapping[str, Any] | None = None)
     return _join(
         escape(payload["what"]),
         f"Target: {target}" if target else "",
-        f"Gate: `{escape(gate['expression'])}`, otherwise {escape(gate['otherwise'])}" if gate else "",
+        f"Gate: {code(gate['expression'])}, otherwise {escape(gate['otherwise'])}" if gate else "",
         f"Needs: {escape(', '.join(payload['needs']))}" if payload["needs"] else "",
         "### Decision\n\n" + decision["markdown"] if decision and decision["markdown"] else "",
     )

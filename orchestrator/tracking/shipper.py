@@ -27,6 +27,7 @@ from orchestrator.errors import LedgerError
 from orchestrator.tracking.board import Board, Point, Run, Upload
 from orchestrator.tracking.events import JOURNAL, read_events
 from orchestrator.tracking.facts import scrub
+from orchestrator.tracking.pages import EXPERIMENT_TAGS
 from orchestrator.tracking.process import Shipper
 from orchestrator.tracking.store import (
     QUICK_HTTP,
@@ -183,7 +184,8 @@ class Session:
             self._find_runs()
         if self._note != self._board.note:
             self._client.set_experiment_tag(self._experiment_id, "mlflow.note.content", self._board.note[:TAG_LENGTH])
-            self._client.set_experiment_tag(self._experiment_id, "mlflow.experimentKind", "custom_model_development")
+            for key, value in EXPERIMENT_TAGS.items():
+                self._client.set_experiment_tag(self._experiment_id, key, value)
             self._note = self._board.note
 
     def _find_runs(self) -> None:

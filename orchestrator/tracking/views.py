@@ -19,6 +19,7 @@ from typing import Self
 from detector.errors import InputError
 from orchestrator.errors import LedgerError
 from orchestrator.tracking.events import JOURNAL, read_events
+from orchestrator.tracking.pages import RESULTS, TREE, runs_url
 from orchestrator.tracking.shipper import ship
 from orchestrator.tracking.store import QUICK_HTTP, Target, relocate, target
 
@@ -51,12 +52,13 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The roadmap's table of runs; without `workflowType` MLflow opens its pages for language models."""
-        base = f"http://{HOST}:{self.port}/#/experiments"
-        known = _experiment_id(self._place)
-        return (
-            f"{base}/{known}/runs?workflowType=machine_learning" if known else f"{base}?workflowType=machine_learning"
-        )
+        """All trials and ensembles of the roadmap, the best one first."""
+        return runs_url(f"http://{HOST}:{self.port}", _experiment_id(self._place), RESULTS)
+
+    @property
+    def tree_url(self) -> str:
+        """The roadmap's phases, to be unfolded to experiments and trials."""
+        return runs_url(f"http://{HOST}:{self.port}", _experiment_id(self._place), TREE)
 
     @property
     def command(self) -> list[str]:
@@ -133,9 +135,10 @@ class Server:
 
 
 def ui(workspace: Path, port: int = DEFAULT_PORT, say: Callable[[str], None] = lambda _: None) -> int:
-    """Serve the pages until Ctrl-C; `say` gets the address once they answer. Returns the command's exit code."""
+    """Serve the pages until Ctrl-C; `say` gets their addresses once they answer. Returns the command's exit code."""
     with Server(workspace, port) as server:
-        say(server.url)
+        say(f"all trials   {server.url}")
+        say(f"by phase     {server.tree_url}")
         try:
             return 0 if server.wait() == 0 else 1
         except KeyboardInterrupt:

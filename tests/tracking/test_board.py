@@ -1,0 +1,120 @@
+"""The fold from events to runs, without MLflow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.ledger import EpochRow, TrialRecord
+from orchestrator.plan.study import Study
+from orchestrator.tracking.board import Board, Run, flat
+from orchestrator.tracking.events import read_events
+from orchestrator.tracking.journal import Journal, Recorder
+
+
+def board(study: Study) -> Board:
+    folded = Board()
+    for event, _ in read_events(study.workspace / "journal.jsonl"):
+        folded.apply(event)
+    return folded
+
+
+def summary(run: Run) -> tuple[object, ...]:
+    return (run.key, run.status, run.end_ms, sorted(run.tags.items()), sorted(run.params.items()))
+
+
+def test_however_it_is_cut_the_same_is_handed_out(study: Study, play: Callable[[Study], None]):
+    play(study)
+    events = [event for event, _ in read_events(study.workspace / "journal.jsonl")]
+
+    @given(st.sets(st.integers(0, len(events))))
+    def check(cuts: set[int]) -> None:
+        whole, parts = Board(), Board()
+        points: dict[str, list[object]] = {}
+        for place, event in enumerate(events):
+            whole.apply(event)
+            parts.apply(event)
+            if place in cuts or place == len(events) - 1:
+                for run, new, _ in parts.take():
+                    points.setdefault(run.key, []).extend(new)
+        assert [summary(run) for run in parts.runs.values()] == [summary(run) for run in whole.runs.values()]
+        assert points == {run.key: new for run, new, _ in whole.take() if new}
+
+    check()
+
+
+def test_parents_come_before_their_children(study: Study, play: Callable[[Study], None]):
+    play(study)
+    taken = [run for run, _, _ in board(study).take()]
+    for place, run in enumerate(taken):
+        assert run.parent is None or run.parent in {earlier.key for earlier in taken[:place]}
+
+
+def test_an_interrupted_trial_goes_on_in_the_same_run(study: Study):
+    experiment = study.phases[0].experiments[0]
+    trial = experiment.trials[0]
+
+    def row(number: int) -> EpochRow:
+        return EpochRow(number, {"hmean": 0.9, "loss": math.nan}, 1.0, number)
+
+    with Journal(study.workspace) as journal:
+        recorder = Recorder(journal, study)
+        recorder.study()
+        recorder.phase(study.phases[0])
+        recorder.experiment(experiment)
+        recorder.trial_started(trial)
+        recorder.epoch(trial, row(1))
+        recorder.finished("interrupted")
+    stopped = board(study)
+    keys = (f"trial/{trial.digest}", "experiment/phase1/baseline", "phase/phase1")
+    assert [(stopped.runs[key].status, stopped.runs[key].tags["state"]) for key in keys] == [
+        ("KILLED", "interrupted")
+    ] * 3
+    with Journal(study.workspace) as journal:
+        recorder = Recorder(journal, study)
+        recorder.study()
+        recorder.trial_started(trial)
+        for number in (1, 2):  # execution tells earlier epochs again
+            recorder.epoch(trial, row(number))
+        again = board(study)
+        assert [again.runs[key].status for key in keys] == ["RUNNING"] * 3
+        record = TrialRecord(trial.digest, "finished", (row(1), row(2)), {"hmean": 0.9}, 1, 2.0, "budget")
+        recorder.trial_ended(trial, record)
+        recorder.finished("done")
+    done = board(study)
+    assert [done.runs[key].status for key in keys] == ["FINISHED"] * 3
+    assert [(p.step, p.value) for p in done.runs[keys[0]].points if p.name == "hmean"] == [(1, 0.9), (2, 0.9)]
+    assert all(math.isnan(p.value) for p in done.runs[keys[0]].points if p.name == "loss")
+
+
+def test_a_trial_of_two_experiments_is_one_run(study: Study, play: Callable[[Study], None]):
+    """Another plan of the roadmap uses the same digest: it refers to the run, and shows its score."""
+    play(study)
+    phase = study.phases[0]
+    twin = replace(phase.experiments[0], id="again", phase="phase9")
+    other = replace(study, phases=(replace(phase, id="phase9", experiments=(twin,)),))
+    with Journal(study.workspace) as journal:
+        recorder = Recorder(journal, other)
+        recorder.study()
+        recorder.phase(other.phases[0])
+        recorder.experiment(twin)
+    folded = board(study)
+    run = folded.runs["experiment/phase9/again"]
+    assert sum(key.startswith("trial/") for key in folded.runs) == 3
+    assert run.status == "FINISHED"
+    assert run.tags["trials"] == f"{1:016x}"
+    assert [p.value for p in run.points if p.name == "best_hmean"] == [0.931]
+
+
+def test_parameters_are_flat_text():
+    nested = {"optimizer": {"lr": 1e-3, "betas": [0.9, 0.999]}, "name": "이름", "fold": None}
+    assert flat(nested) == {
+        "optimizer.lr": "0.001",
+        "optimizer.betas": "[0.9, 0.999]",
+        "name": "이름",
+        "fold": "null",
+    }
