@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from detector import checkpoint
 from detector.config import Config
@@ -144,7 +144,6 @@ class _Training:
         torch.manual_seed(config.seed)
         self._config, self._runtime, self._world = config, runtime, world
         self._device = torch.device(runtime.device)
-        self._pages = pages
         self._last = runtime.folder / "last.safetensors"
         resumes = runtime.resume and self._last.is_file()
         self._detector: Detector = build(config, weights=not resumes).to(
@@ -158,6 +157,16 @@ class _Training:
             self._model = DistributedDataParallel(self._detector, device_ids=ids)
         _, self._steps = steps_per_epoch(len(pages), config.batch_size, world.size, config.accumulate)
         self.lr = 0.0
+        self._batches = _Batches(len(pages), config, world)
+        self._loader = DataLoader(
+            TrainSet(pages, config),
+            batch_sampler=self._batches,
+            num_workers=runtime.loader_workers,
+            persistent_workers=runtime.loader_workers > 0,
+            # A forked process inherits locked thread pools (OpenCV's, OpenMP's) and hangs at their first use.
+            multiprocessing_context="spawn" if runtime.loader_workers else None,
+            pin_memory=self._device.type == "cuda",
+        )
 
     def restore(self) -> Progress:
         """Go on from the last epoch where there is one; otherwise the beginning."""
@@ -212,7 +221,7 @@ class _Training:
     ) -> torch.Tensor:
         """Forward and backward of one micro-batch, a `parts`-th of the optimizer's step."""
         tensors = {name: tensor.to(self._device, non_blocking=True) for name, tensor in batch.items()}
-        images = tensors.pop("image").contiguous(memory_format=torch.channels_last)
+        images = tensors.pop("image_3HW").contiguous(memory_format=torch.channels_last)
         held = contextlib.nullcontext()
         if isinstance(self._model, DistributedDataParallel) and not synchronise:
             held = self._model.no_sync()
@@ -231,20 +240,11 @@ class _Training:
 
     def _groups(self, number: int) -> Iterator[list[Mapping[str, torch.Tensor]]]:
         """This rank's micro-batches of an epoch, grouped into optimizer steps."""
-        config = self._config
-        batches = epoch_batches(
-            len(self._pages), config.batch_size, self._world.rank, self._world.size, config.seed, number
-        )
-        loader = DataLoader(
-            TrainSet(self._pages, config),
-            batch_sampler=[[(number, index) for index in batch] for batch in batches],
-            num_workers=self._runtime.loader_workers,
-            pin_memory=self._device.type == "cuda",
-        )
+        self._batches.epoch = number
         group: list[Mapping[str, torch.Tensor]] = []
-        for done, batch in enumerate(loader, start=1):
+        for done, batch in enumerate(self._loader, start=1):
             group.append(batch)
-            if len(group) == config.accumulate or done == len(batches):
+            if len(group) == self._config.accumulate or done == len(self._batches):
                 yield group
                 group = []
 
@@ -254,6 +254,22 @@ class _Training:
         self.lr = learning_rate(step, total, self._steps, config.optimizer.lr, config.schedule)
         for group in self._optimizer.param_groups:
             group["lr"] = self.lr
+
+
+class _Batches(Sampler[list[tuple[int, int]]]):
+    """This rank's micro-batches of `epoch`, as (epoch, index) pairs: the loader's processes live through all epochs."""
+
+    def __init__(self, count: int, config: Config, world: World) -> None:
+        self._count, self._config, self._world = count, config, world
+        self.epoch = 1
+
+    def __len__(self) -> int:
+        return steps_per_epoch(self._count, self._config.batch_size, self._world.size, 1)[0]
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        batch_size, seed = self._config.batch_size, self._config.seed
+        for batch in epoch_batches(self._count, batch_size, self._world.rank, self._world.size, seed, self.epoch):
+            yield [(self.epoch, index) for index in batch]
 
 
 def _optimizer(model: nn.Module, config: Config) -> torch.optim.AdamW:

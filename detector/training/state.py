@@ -70,13 +70,19 @@ def load_state(path: Path, config: Config, model: nn.Module, optimizer: torch.op
         raise CheckpointError(f"{path}: is no training state ({error}); remove it to start this trial again") from error
     _check_config(path, header["config"], config)
     model.load_state_dict({name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")})
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     slots: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer/"):
             _, index, slot = name.split("/", 2)
-            slots.setdefault(int(index), {})[slot] = tensor
+            slots.setdefault(int(index), {})[slot] = _laid_out_like(parameters[int(index)], tensor)
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     return Progress(header["epoch"], header["best_epoch"], header["best"], header["scaler"])
+
+
+def _laid_out_like(parameter: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+    """The moments in the memory order of their parameter: the fused AdamW walks both as flat memory."""
+    return torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
 
 
 def _check_config(path: Path, stored: Mapping[str, Any], config: Config) -> None:

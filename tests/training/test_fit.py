@@ -29,7 +29,7 @@ TINY = Config(
     output_channels=8,
     image_size=64,
     batch_size=2,
-    max_epochs=3,
+    max_epochs=4,
     optimizer=Optimizer(lr=3e-3),
     schedule=Schedule(warmup_epochs=0.5),
     augment=Augment(rotate_deg=2.0, blur=0.0, noise=0.0),
@@ -81,7 +81,7 @@ def test_equal_seeds_give_equal_bits_and_loaders_do_not_matter(pages, tmp_path):
     again = run(TINY, pages, tmp_path / "b", loader_workers=2)
     other = run(TINY.model_copy(update={"seed": 1}), pages, tmp_path / "c")
     assert scores(first) == scores(again) != scores(other)
-    assert [epoch.number for epoch in first] == [1, 2, 3]
+    assert [epoch.number for epoch in first] == [1, 2, 3, 4]
     assert first[-1].metrics["train_loss"] < first[0].metrics["train_loss"]
     a, b = (load_file(tmp_path / name / "last.safetensors") for name in "ab")
     assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
@@ -131,7 +131,7 @@ def test_wrong_input_is_refused(pages, tmp_path):
     with pytest.raises(DataError, match="0 training"):
         fit(TINY, (), pages, Runtime(tmp_path / "empty"))
     run(TINY, pages, tmp_path / "used", stop_after=3)
-    with pytest.raises(CheckpointError, match=r"another config \(max_epochs: 3 there, 5 here\)"):
+    with pytest.raises(CheckpointError, match=r"another config \(max_epochs: 4 there, 5 here\)"):
         run(TINY.model_copy(update={"max_epochs": 5}), pages, tmp_path / "used")
 
 
@@ -139,7 +139,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(pages, tmp_path):
     config = TINY.model_copy(
         update={"optimizer": Optimizer(lr=1e30, clip_norm=0.0), "schedule": Schedule(warmup_epochs=0)}
     )
-    with pytest.raises(TrainingFailed, match=r"epoch \d at lr 1e\+30; lower optimizer.lr"):
+    with pytest.raises(TrainingFailed, match=r"the loss is (nan|inf) in epoch 1 at lr 9.5e\+29; lower optimizer.lr"):
         fit(config, pages[:4], pages[4:], Runtime(tmp_path, threads=1))
 
 
