@@ -9,55 +9,16 @@ experiments or plans use it.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from orchestrator.tracking import notes
 from orchestrator.tracking.events import Event
+from orchestrator.tracking.runs import SCORES, Point, Run, Status, Upload, best_points, flat, points, to_json
 
-Status = Literal["RUNNING", "FINISHED", "KILLED", "FAILED"]
 STATUS: Final[Mapping[str, Status]] = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
-SCORES: Final = ("hmean", "precision", "recall")
 ENDED_BY: Final[Mapping[str, Status]] = {"done": "FINISHED", "gate": "FINISHED", "failed": "FAILED"}
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A metric's value; NaN allowed. `time_ms` comes from the journal, never from the clock of the shipper."""
-
-    name: str
-    value: float
-    time_ms: int
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """A file or folder to copy to artifact `path`: `source` (relative to the workspace, or absolute), or `text`."""
-
-    path: str
-    source: str | None = None
-    text: str | None = None
-
-
-@dataclass(slots=True)
-class Run:
-    """One run as it should be now; `points` and `uploads` hold what was not yet taken."""
-
-    key: str
-    name: str
-    parent: str | None
-    start_ms: int
-    tags: dict[str, str] = field(default_factory=dict)
-    params: dict[str, str] = field(default_factory=dict)
-    dataset: tuple[str, str] | None = None  # name, digest
-    status: Status = "RUNNING"
-    end_ms: int | None = None
-    points: list[Point] = field(default_factory=list)
-    uploads: list[Upload] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -134,15 +95,15 @@ class Board:
         self.roadmap = str(event.payload["roadmap"])
         self.note = notes.roadmap(event.payload)
         self._plan_file(plan, Upload(f"plan/{plan}", text=str(event.payload["source"])))
-        self._plan_file(plan, Upload("plan/resolved.json", text=_json(event.payload["resolved"])))
+        self._plan_file(plan, Upload("plan/resolved.json", text=to_json(event.payload["resolved"])))
 
     def _on_environment(self, event: Event) -> None:
         plan = event.key.rpartition("@")[0]
         self._commits[plan] = event.payload.get("code", {})
-        self._plan_file(plan, Upload("environment.json", text=_json(event.payload)))
+        self._plan_file(plan, Upload("environment.json", text=to_json(event.payload)))
 
     def _on_data(self, event: Event) -> None:
-        self._plan_file(event.key.rpartition("@")[0], Upload("data.json", text=_json(event.payload)))
+        self._plan_file(event.key.rpartition("@")[0], Upload("data.json", text=to_json(event.payload)))
 
     def _plan_file(self, plan: str, upload: Upload) -> None:
         self._plans.setdefault(plan, {})[upload.path] = upload
@@ -204,7 +165,7 @@ class Board:
         }
         run.params |= flat(config) | {"fold": run.tags["fold"], "workers": str(trial["workers"])}
         run.dataset = (self.roadmap, trial["data"]) if trial["data"] else None
-        run.uploads.append(Upload("config.json", text=_json(config)))
+        run.uploads.append(Upload("config.json", text=to_json(config)))
         for parent in (key, f"phase/{trial['phase']}"):
             self._restate(parent, "RUNNING", "running", None)
 
@@ -215,7 +176,7 @@ class Board:
             return
         trial = self._trials[epoch["digest"]]
         trial.names |= epoch["metrics"].keys()
-        run.points += _points(epoch["metrics"], epoch["epoch_time_ms"], epoch["number"])
+        run.points += points(epoch["metrics"], epoch["epoch_time_ms"], epoch["number"])
         self._changed[run.key] = None
 
     def _on_trial_ended(self, event: Event) -> None:
@@ -233,8 +194,8 @@ class Board:
             best = {f"best_{name}": trial.best[name] for name in SCORES if name in trial.best}
             # An epoch's own `best_hmean` is a curve already; a second point on it would bend it back.
             fresh = {name: value for name, value in best.items() if name not in trial.names}
-            run.points += _points(fresh, ended_ms, end["best_epoch"])
-        run.points += _points({"train_seconds": end["seconds"]}, ended_ms, end["epochs"])
+            run.points += points(fresh, ended_ms, end["best_epoch"])
+        run.points += points({"train_seconds": end["seconds"]}, ended_ms, end["epochs"])
         if end["state"] == "finished" and end["checkpoint"]:
             run.uploads.append(Upload("checkpoint", source=end["checkpoint"]))
         for key, experiment in self._experiments.items():
@@ -259,7 +220,7 @@ class Board:
         best = max((t for t in ended if t.state == "finished"), key=lambda t: t.best.get("hmean") or 0.0, default=None)
         if best is not None:
             run.tags |= {"best_trial": best.payload["digest"], "best_trial_name": best.payload["name"]}
-            run.points += _best_points(best.best, event.time_ms, len(ended))
+            run.points += best_points(best.best, event.time_ms, len(ended))
             self._changed[key] = None
             self._settle_phase(experiment["phase"], event)
         if ended and len(ended) == len(experiment["trials"]):
@@ -276,7 +237,7 @@ class Board:
                 trials = [self._trials[digest] for digest in experiment["trials"] if digest in self._trials]
                 scores += [trial.best for trial in trials if trial.state == "finished"]
         if scores:
-            run.points += _best_points(max(scores, key=lambda s: s.get("hmean") or 0.0), event.time_ms, len(scores))
+            run.points += best_points(max(scores, key=lambda s: s.get("hmean") or 0.0), event.time_ms, len(scores))
             self._changed[run.key] = None
 
     def _on_ensemble(self, event: Event) -> None:
@@ -289,14 +250,14 @@ class Board:
         self._restate(key, "FINISHED", "finished", event.time_ms)
         run.tags["mlflow.note.content"] = notes.ensemble(self._experiments[key], result)
         run.params |= flat(result["settings"]) | {"members": str(len(result["members"]))}
-        run.points += _points(result["metrics"], event.time_ms, 0)
-        run.points += _best_points(result["metrics"], event.time_ms, 0)
+        run.points += points(result["metrics"], event.time_ms, 0)
+        run.points += best_points(result["metrics"], event.time_ms, 0)
         for row in result["curve"]:
             curve = {f"by_thresh/{name}": value for name, value in row.items() if name != "thresh"}
-            run.points += _points(curve, event.time_ms, round(100 * row["thresh"]))
+            run.points += points(curve, event.time_ms, round(100 * row["thresh"]))
         run.uploads += [Upload(path, source=source) for path, source in result["files"].items()]
         summary = {name: result[name] for name in ("metrics", "settings", "members", "curve")}
-        run.uploads.append(Upload("result.json", text=_json(summary)))
+        run.uploads.append(Upload("result.json", text=to_json(summary)))
         self._settle_phase(result["phase"], event)
 
     def _on_decision(self, event: Event) -> None:
@@ -308,7 +269,7 @@ class Board:
         run.tags["mlflow.note.content"] = notes.phase(self._phases[phase], event.payload)
         if isinstance(decision, Mapping) and isinstance(decision.get("state"), str):
             run.tags["decision"] = decision["state"]
-        run.uploads.append(Upload("decision.json", text=_json(decision)))
+        run.uploads.append(Upload("decision.json", text=to_json(decision)))
         self._restate(run.key, "FINISHED", "finished", event.time_ms)
 
     def _on_finished(self, event: Event) -> None:
@@ -326,28 +287,3 @@ class Board:
             run.status, run.end_ms = status, end_ms
             run.tags["state"] = state
             self._changed[key] = None
-
-
-def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """`{"optimizer": {"lr": 1e-3}}` as `{"optimizer.lr": "0.001"}`; lists as JSON."""
-    found: dict[str, str] = {}
-    for name, item in value.items():
-        if isinstance(item, Mapping):
-            found |= flat(item, f"{prefix}{name}.")
-        else:
-            text = item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)
-            found[f"{prefix}{name}"] = text
-    return found
-
-
-def _points(metrics: Mapping[str, float | None], time_ms: int, step: int) -> list[Point]:
-    values = {name: math.nan if value is None else float(value) for name, value in metrics.items()}
-    return [Point(name, value, time_ms, step) for name, value in values.items()]
-
-
-def _best_points(metrics: Mapping[str, float | None], time_ms: int, step: int) -> list[Point]:
-    return _points({f"best_{name}": metrics[name] for name in SCORES if name in metrics}, time_ms, step)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=2) + "\n"

@@ -31,7 +31,6 @@ class Recorder:
         self._journal = journal
         self._study = study
         self._attempt = journal.count("attempt") + 1
-        self._started: set[str] = set()
         self._what = {(e.phase, e.id): e for phase in study.phases for e in phase.experiments}
 
     # --- the plan ---------------------------------------------------------------------------------------------------
@@ -77,6 +76,9 @@ class Recorder:
         """An experiment begins; again with `trials` once those of `from: top(...)` are known."""
         self._what[experiment.phase, experiment.id] = experiment
         members = experiment.trials if trials is None else trials
+        told = self._journal.has_prefix("experiment", f"{experiment.phase}/{experiment.id}@")
+        if experiment.derive is not None and not members and told:
+            return  # on a second run its trials are known from the first: do not forget them in between
         self._changed(
             "experiment",
             f"{experiment.phase}/{experiment.id}",
@@ -104,8 +106,9 @@ class Recorder:
     # --- trials -----------------------------------------------------------------------------------------------------
 
     def trial_started(self, trial: Trial) -> None:
-        """A trial begins, or goes on after an interruption."""
-        self._started.add(trial.digest)
+        """A trial begins, or goes on after an interruption; one that is done is only passed by, and stays done."""
+        if any(self._journal.has_prefix("trial_ended", f"{trial.digest}/{state}/") for state in ("finished", "pruned")):
+            return
         self._append("trial_started", f"{trial.digest}/{self._attempt}", self._trial(trial))
 
     def epoch(self, trial: Trial, row: EpochRow) -> None:
@@ -143,17 +146,6 @@ class Recorder:
                 "checkpoint": f"trials/{trial.digest}/best" if record.best_epoch else None,
             },
         )
-
-    def known(self, trial: Trial, record: TrialRecord) -> None:
-        """What the ledger holds of a trial: closes the gap that a killed driver left between ledger and journal."""
-        if not record.epochs and record.state == "queued":
-            return
-        if trial.digest not in self._started and not self._journal.has_prefix("trial_started", f"{trial.digest}/"):
-            self.trial_started(trial)
-        for row in record.epochs:
-            self.epoch(trial, row)
-        if record.state in ("finished", "pruned", "failed"):
-            self.trial_ended(trial, record)
 
     def pictures(self, digest: str, folder: Path) -> None:
         """Sample pictures of a trial, all image files of `folder`; keep them there, the shipper reads them later."""

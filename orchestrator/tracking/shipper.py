@@ -13,7 +13,6 @@ import argparse
 import logging
 import os
 import select
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,15 +23,17 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from orchestrator.errors import LedgerError
-from orchestrator.tracking.board import Board, Point, Run, Upload
+from orchestrator.tracking.board import Board
 from orchestrator.tracking.events import JOURNAL, read_events
 from orchestrator.tracking.facts import scrub
 from orchestrator.tracking.pages import EXPERIMENT_TAGS
 from orchestrator.tracking.process import Shipper
+from orchestrator.tracking.runs import Point, Run, Upload
 from orchestrator.tracking.store import (
     QUICK_HTTP,
     ShipStatus,
     Target,
+    link_into,
     quick_http,
     read_position,
     relocate,
@@ -291,35 +292,13 @@ class Session:
             raise FileNotFoundError(2, "not there", str(source))
         if self._place.local:
             home = Path(unquote(urlsplit(self._client.get_run(run_id).info.artifact_uri).path))
-            _link(source, home / upload.path)
+            link_into(source, home / upload.path)
         elif source.is_dir():
             self._client.log_artifacts(run_id, str(source), upload.path)
         elif source.name == name:
             self._client.log_artifact(run_id, str(source), folder or None)
         else:
             raise FileNotFoundError(2, f"must be named {name}", str(source))
-
-
-def _link(source: Path, place: Path) -> None:
-    """Make `place` the same file or folder without a second copy; a copy where the file system cannot link.
-
-    Safe, since checkpoints and results are replaced whole and never written in place.
-    """
-
-    def link(old: str, new: str) -> str:
-        Path(new).unlink(missing_ok=True)
-        try:
-            os.link(old, new)
-        except OSError:
-            shutil.copy2(old, new)
-        return new
-
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        shutil.rmtree(place, ignore_errors=True)
-        shutil.copytree(source, place, copy_function=link)
-    else:
-        link(str(source), str(place))
 
 
 def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
@@ -187,3 +188,25 @@ def relocate(place: Target) -> None:
                         (home, len(root) + 1, root),
                     )
     database.close()
+
+
+def link_into(source: Path, place: Path) -> None:
+    """Make `place` the same file or folder without a second copy; a copy where the file system cannot link.
+
+    Safe, since checkpoints and results are replaced whole and never written in place.
+    """
+
+    def link(old: str, new: str) -> str:
+        Path(new).unlink(missing_ok=True)
+        try:
+            os.link(old, new)
+        except OSError:
+            shutil.copy2(old, new)
+        return new
+
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(source, place, copy_function=link)
+    else:
+        link(str(source), str(place))

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.ledger import EpochRow, TrialRecord
-from orchestrator.plan.study import Study
-from orchestrator.tracking.board import Board, Run, flat
+from orchestrator.plan.study import Derive, Experiment, Study, Top
+from orchestrator.tracking.board import Board
 from orchestrator.tracking.events import read_events
 from orchestrator.tracking.journal import Journal, Recorder
+from orchestrator.tracking.runs import Run, flat
 
 
 def board(study: Study) -> Board:
@@ -89,6 +90,27 @@ def test_an_interrupted_trial_goes_on_in_the_same_run(study: Study):
     assert [done.runs[key].status for key in keys] == ["FINISHED"] * 3
     assert [(p.step, p.value) for p in done.runs[keys[0]].points if p.name == "hmean"] == [(1, 0.9), (2, 0.9)]
     assert all(math.isnan(p.value) for p in done.runs[keys[0]].points if p.name == "loss")
+
+
+def test_running_a_finished_plan_again_changes_no_run(study: Study, play: Callable[[Study], None]):
+    play(study)
+    once = [summary(run) for run in board(study).runs.values()]
+    play(study)
+    assert [summary(run) for run in board(study).runs.values()] == once
+
+
+def test_trials_of_a_derived_experiment_are_not_forgotten_on_a_second_run(study: Study):
+    trials = study.phases[0].experiments[1].trials
+    derived = Experiment("folds", "phase1", "folds", 4, derive=Derive(Top("phase1", 1), (0, 1), (0,), {}))
+    for _ in range(2):
+        with Journal(study.workspace) as journal:
+            recorder = Recorder(journal, study)
+            recorder.study()
+            recorder.phase(study.phases[0])
+            recorder.experiment(derived)
+            recorder.experiment(derived, trials)
+    events = [event for event, _ in read_events(study.workspace / "journal.jsonl") if event.kind == "experiment"]
+    assert [len(event.payload["trials"]) for event in events] == [0, 2]
 
 
 def test_a_trial_of_two_experiments_is_one_run(study: Study, play: Callable[[Study], None]):

@@ -126,12 +126,12 @@ def test_telling_everything_twice_adds_only_the_new_attempt(study: Study, play: 
     play(study)
     after = kinds(study.workspace)
     assert after[: len(before)] == before
-    # A second driver begins (attempt), starts trials again, and ends (finished): nothing else is new.
-    assert sorted(after[len(before) :]) == ["attempt", "finished", *["trial_started"] * 3]
+    # A second driver begins (attempt) and ends (finished): nothing else is new.
+    assert after[len(before) :] == ["attempt", "finished"]
     assert before.count("epoch") == 3 + 3 + 1
 
 
-def test_the_gap_of_a_killed_driver_is_closed_from_the_ledger(study: Study):
+def test_the_gap_of_a_killed_driver_is_closed_when_the_ledger_is_told_again(study: Study):
     trial = study.phases[0].experiments[0].trials[0]
     epochs = tuple(EpochRow(n, {"hmean": 0.9, "epoch_seconds": float(n)}, 1.0, n) for n in (1, 2))
     record = TrialRecord(trial.digest, "finished", epochs, epochs[0].metrics, 1, 2.0, "budget")
@@ -141,8 +141,10 @@ def test_the_gap_of_a_killed_driver_is_closed_from_the_ledger(study: Study):
         recorder.epoch(trial, epochs[0])
     with Journal(study.workspace) as journal:
         recorder = Recorder(journal, study)
-        recorder.known(trial, record)
-        recorder.known(trial, replace(record, epochs=tuple(replace(row, seconds=9.0) for row in epochs)))
+        for row in record.epochs:  # the first again, as measured by a slower clock
+            recorder.epoch(trial, replace(row, seconds=9.0, metrics={"hmean": 0.9, "epoch_seconds": 9.0}))
+        recorder.trial_ended(trial, record)
+        recorder.trial_ended(trial, record)
     assert kinds(study.workspace) == ["journal", "trial_started", "epoch", "epoch", "trial_ended"]
 
 
