@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orchestrator.plan.schema import Plan, SweepSpec
+from orchestrator.plan.schema import PhaseSpec, Plan, SweepSpec
 from orchestrator.plan.settings import changes_speed, flat
+from orchestrator.plan.spelling import nearest
 from orchestrator.plan.study import Asha
-from orchestrator.plan.tree import Loc
+from orchestrator.plan.tree import Loc, parse
 
 # Simulated with Tune's own bracket code, 20 trials, noisy curves, better configs learning slower: the best survives
 # 27 % of the time at grace 1, eta 4; 56 % at grace R/4, eta 2; 79 % with no stopping at all. Hence these limits.
@@ -64,13 +65,40 @@ def place(plan: Plan, loc: Loc, message: str) -> str:
 
 def plan_warnings(plan: Plan) -> Iterable[str]:
     """Doubts about a plan as a whole."""
-    for p, phase in enumerate(plan.phases):
+    for phase in plan.phases:
         if any(e.ensemble is not None for e in phase.experiments) and _without_test(plan):
-            yield place(plan, ("phases", p), "an ensemble without `data.test`: no submission file will be written")
+            yield place(plan, _home(plan, phase), "an ensemble without `data.test`: no submission file will be written")
+    yield from _unheard_of(plan)
     planned = sum(e.cost or 0.0 for phase in plan.phases for e in phase.experiments)
     limit = plan.budget.gpu_hours
     if limit is not None and planned > limit:
         yield place(plan, ("budget", "gpu_hours"), f"the experiments cost {planned:g} GPU-h, the budget is {limit:g}")
+
+
+def _unheard_of(plan: Plan) -> Iterable[str]:
+    """Phases that are needed, but stand in no plan file beside this one: a slip, or a file elsewhere."""
+    outside = plan.origin.names.outside
+    if not outside:
+        return
+    beside: set[str] = set()
+    for path in sorted(plan.origin.path.parent.glob("*.y*ml")):
+        try:
+            found = parse(path.read_text(encoding="utf-8-sig"), str(path), []).get("phases")
+        except (OSError, UnicodeDecodeError):
+            continue
+        ids = (child.get("id") for child in (found.elements() if found is not None else ()))
+        beside |= {str(identity.value) for identity in ids if identity is not None}
+    for phase in plan.phases:
+        for i, name in enumerate(phase.needs):
+            if name in outside - beside:
+                hint = nearest(name, beside | set(plan.origin.names.phases) - {phase.id})
+                yield place(
+                    plan, (*_home(plan, phase), "needs", i), f"no plan beside this one has a phase `{name}`{hint}"
+                )
+
+
+def _home(plan: Plan, phase: PhaseSpec) -> Loc:
+    return plan.origin.tree.by_id(("phases",), phase.id)
 
 
 def _without_test(plan: Plan) -> bool:

@@ -72,9 +72,11 @@ class Maker:
         self.made: list[tuple[Trial, Loc]] = []
 
     def phase(self, spec: PhaseSpec) -> Phase:
-        home = self.loc("phases", spec.id)
+        # `--only` shifts the indices of the plan, not those of the tree.
+        home = self.tree.by_id(("phases",), spec.id)
         experiments = [
-            self.experiment(spec, child, self.loc("experiments", child.id, home)) for child in spec.experiments
+            self.experiment(spec, child, self.tree.by_id((*home, "experiments"), child.id))
+            for child in spec.experiments
         ]
         return Phase(
             id=spec.id,
@@ -84,15 +86,6 @@ class Maker:
             target=spec.target.given(),
             gate=Gate(spec.gate.condition, spec.gate.otherwise) if spec.gate is not None else None,
         )
-
-    def loc(self, key: str, identity: str, home: Loc = ()) -> Loc:
-        """Where the child with this id stands in the file: `--only` shifts indices of the plan, not of the tree."""
-        children = self.tree.near((*home, key)).elements()
-        for index, child in enumerate(children):
-            name = child.get("id")
-            if name is not None and name.value == identity:
-                return (*home, key, index)
-        return (*home, key)
 
     def experiment(self, phase: PhaseSpec, spec: ExperimentSpec, loc: Loc) -> Experiment:
         trials: tuple[Trial, ...] = ()

@@ -235,7 +235,7 @@ def _table(cells: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def _totals_text(sums: Mapping[str, Any]) -> str:
-    states = ", ".join(f"{count} {state}" for state, count in sums["states"].items())
+    states = ", ".join(f"{count} {state}" for state, count in sums["states"].items()) or "nothing to train"
     cost = f"{sums['cost_gpu_h']:g} GPU-h by their authors"
     if sums["cost_missing"]:
         cost += f" ({len(sums['cost_missing'])} without a cost)"

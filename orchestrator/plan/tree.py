@@ -81,6 +81,14 @@ class Tree:
             node = child
         return node
 
+    def by_id(self, loc: Loc, identity: str) -> Loc:
+        """Where in the sequence at `loc` the item with this `id` stands; `loc` itself if there is none."""
+        for index, child in enumerate(self.near(loc).elements()):
+            name = child.get("id")
+            if name is not None and name.value == identity:
+                return (*loc, index)
+        return loc
+
     def _step(self, part: str | int) -> Tree | None:
         if isinstance(self.value, dict):
             return self.value.get(str(part))

@@ -214,3 +214,12 @@ def test_gpus_take_auto_and_numbers_only(tmp_path: Path) -> None:
         assert experiment(found, "a").trials[0].resources.gpus == value
     with pytest.raises(PlanError, match="`auto` or a number of GPUs >= 0 expected, got 'many'"):
         study(tmp_path, "{id: a, set: {resources.gpus: many}}")
+
+
+def test_a_needed_phase_that_no_file_beside_has_is_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    (tmp_path / "other.yaml").write_text("phases: [{id: phase1}]\n")
+    path.write_text(HEAD + "phases: [{id: phase2, needs: [phase1, phase11], experiments: [{id: a}]}]\n")
+    assert expand(load(path), require_data=False).warnings == (
+        f"{path}:4:39: phases[0].needs[1]: no plan beside this one has a phase `phase11`; did you mean `phase1`?",
+    )
