@@ -93,6 +93,9 @@ def telling(study: Study, ledger: Ledger) -> Iterator[Tell]:
         except KeyboardInterrupt:
             record.finished("interrupted")
             raise
+        except BaseException:
+            record.finished("failed")  # or MLflow would show runs that nobody runs
+            raise
         finally:
             if "ray" in sys.modules:  # a cluster that this process started ends with the work, not with the shell
                 from orchestrator.execution.cluster import disconnect
