@@ -146,9 +146,7 @@ class _Training:
         self._device = torch.device(runtime.device)
         self._last = runtime.folder / "last.safetensors"
         resumes = runtime.resume and self._last.is_file()
-        self._detector: Detector = build(config, weights=not resumes).to(
-            self._device, memory_format=torch.channels_last
-        )
+        self._detector: Detector = build(config, weights=not resumes).to(self._device)
         self._optimizer = _optimizer(self._detector, config)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=config.precision == "fp16")
         self._model: nn.Module = self._detector
@@ -222,7 +220,7 @@ class _Training:
         """Forward and backward of one micro-batch, a `parts`-th of the optimizer's step."""
         tensors = {name: tensor.to(self._device, non_blocking=True) for name, tensor in batch.items()}
         images = tensors.pop("image_3HW").contiguous(memory_format=torch.channels_last)
-        held = contextlib.nullcontext()
+        held: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if isinstance(self._model, DistributedDataParallel) and not synchronise:
             held = self._model.no_sync()
         dtype = DTYPES[self._config.precision]
@@ -235,7 +233,7 @@ class _Training:
                     f"the loss is {losses['loss'].item()} in epoch {number} at lr {self.lr:.2g}; "
                     "lower optimizer.lr, lengthen schedule.warmup_epochs, or use bf16 or fp32 instead of fp16"
                 )
-            self._scaler.scale(losses["loss"] / parts).backward()
+            self._scaler.scale(losses["loss"] / parts).backward()  # type: ignore[no-untyped-call]
         return torch.stack([losses[name].detach() for name in LOSSES])
 
     def _groups(self, number: int) -> Iterator[list[Mapping[str, torch.Tensor]]]:
