@@ -5,7 +5,8 @@ The rules, all on macro means over the common validation images:
 - The *baseline* is the best trial of the experiment with the id `baseline` in this phase, else in the nearest phase
   before. Without one the plan's numeric `baseline:` gives a difference, but no interval: such claims stay undecided.
 - An experiment is scored by its best trial (of k, which is named: the best of many looks better by luck), a `from:`
-  experiment by the mean over its folds and seeds, thresholds and ensembles by their cross-fitted scores.
+  experiment by the mean over its folds and seeds, thresholds and ensembles by their cross-fitted scores. So a claim
+  about an ensemble includes what its thresholds add; what fusing alone adds is the result's own `gain`.
 - A *relative effect* `low..high` is measured as the paired difference to the baseline with its 95 % interval.
   With low > 0: confirmed if the interval lies above 0 and reaches `low`; refuted if it ends below `low`.
   With low <= 0 (it must not cost more than ...): confirmed if the interval begins at `low` or above; refuted if it ends
