@@ -226,7 +226,14 @@ def _cells(row: Row, provisional: bool) -> tuple[str, ...]:
     settings = " ".join(f"{key}={_value(value)}" for key, value in row.settings.items())
     workers = f"{row.workers} workers" if row.workers and row.workers > 1 else ""
     digest = f"{row.digest}{'?' if provisional else ''}"
-    return (row.name, digest, row.state, f"{row.epochs} epochs", workers, settings or "the defaults")
+    return (
+        row.name,
+        digest,
+        row.state,
+        f"{row.epochs} epoch{'' if row.epochs == 1 else 's'}",
+        workers,
+        settings or "the defaults",
+    )
 
 
 def _table(cells: Sequence[tuple[str, ...]]) -> list[str]:
