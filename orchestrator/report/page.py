@@ -166,8 +166,9 @@ def _results(results: Sequence[Tuned]) -> list[Block]:
         )
     header = ("result", "members", "views", "rule", "cross-fitted", "H where chosen", "held against", "gain", "verdict")
     note = (
-        "Cross-fitted scores take each image under the choice that the other images made; `H where chosen` is "
-        "flattered by the search. A gain is recommended only if its whole interval lies above 0."
+        "Cross-fitted scores take each image under the choice that the other images made; scores on "
+        "the images where a rule was chosen are flattered by the search. "
+        "A gain is recommended only if its whole interval lies above 0."
     )
     curves = threshold_curves([(result.name, result.curve) for result in results])
     return [Table(header, rows), Text(note), Picture("thresholds", "The best H of each thresh", curves)]
