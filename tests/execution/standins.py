@@ -1,7 +1,7 @@
 """Trainings with the signature of `detector.fit.fit` that cost nothing; sent to Ray's workers by value.
 
-A trial's curve is `optimizer.lr` (its level) plus .001 an epoch; what else happens is told by files in the folder
-`$STANDIN`, which the tests own: `kill-NAME` (the process dies once), `raise-NAME`, `slow`.
+A trial's curve is `optimizer.lr` (its level) plus .001 an epoch. What else happens is told by files in a folder of the
+test's: `kill-SEED-EPOCH` (the process dies, once), `raise-SEED-EPOCH`, `blind-SEED` (it reports other metrics).
 """
 
 from __future__ import annotations
@@ -60,6 +60,9 @@ def _trouble(signs: Path, seed: int, epoch: int) -> None:
     if (signs / f"raise-{seed}-{epoch}").exists():
         raise TrainingFailed(f"loss is nan at epoch {epoch}; lower optimizer.lr")
     kill = signs / f"kill-{seed}-{epoch}"
-    if kill.exists():
-        kill.unlink()
+    try:
+        kill.unlink()  # of two ranks only one gets it
+    except FileNotFoundError:
+        pass
+    else:
         os.kill(os.getpid(), signal.SIGKILL)
