@@ -29,6 +29,7 @@ from detector.data.dataset import TrainSet
 from detector.errors import DataError, TrainingFailed
 from detector.model.detector import Detector, build
 from detector.model.loss import dbnet_loss
+from detector.training.memory import keep_heap
 from detector.training.schedule import epoch_batches, learning_rate, steps_per_epoch
 from detector.training.state import Progress, load_state, save_state
 from detector.training.validation import Validator
@@ -141,6 +142,8 @@ class _Training:
     def __init__(self, config: Config, pages: Sequence[Page], runtime: Runtime, world: World) -> None:
         if runtime.threads:
             torch.set_num_threads(runtime.threads)
+        if runtime.device == "cpu":
+            keep_heap()
         torch.manual_seed(config.seed)
         self._config, self._runtime, self._world = config, runtime, world
         self._device = torch.device(runtime.device)

@@ -85,7 +85,7 @@ def test_check_before_the_data_is_there(plan_path: Path, capsys: pytest.CaptureF
     assert (
         "6 trials (2 new, 4 waiting), at most 40 epochs known now; 0.5 GPU-h by their authors (2 without a cost)" in out
     )
-    assert "no submission file will be written" in out
+    assert "will hold the validation images" in out
     assert not (plan_path.parent / "w").exists()
 
 
