@@ -67,7 +67,11 @@ def plan_warnings(plan: Plan) -> Iterable[str]:
     """Doubts about a plan as a whole."""
     for phase in plan.phases:
         if any(e.ensemble is not None for e in phase.experiments) and _without_test(plan):
-            yield place(plan, _home(plan, phase), "an ensemble without `data.test`: its submission file will hold the validation images")
+            yield place(
+                plan,
+                _home(plan, phase),
+                "no `data.test`: the submission file will hold the validation images",
+            )
     yield from _unheard_of(plan)
     planned = sum(e.cost or 0.0 for phase in plan.phases for e in phase.experiments)
     limit = plan.budget.gpu_hours
