@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from detector.errors import InputError
-from orchestrator import commands
+from orchestrator import commands, predicting
 
 TIPS = """\
 Tip: begin with `python -m orchestrator check plans/quickstart.yaml`, then leave `check` out to run it. The same command
@@ -83,7 +83,7 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     _plan_arguments(command("check", commands.check, json_=True))
     _plan_arguments(command("runs", commands.runs, json_=True))
     _plan_arguments(command("report", commands.report), only=False)
-    _predict_arguments(command("predict", commands.predict))
+    _predict_arguments(command("predict", predicting.predict))
     _score_arguments(command("score", commands.score, json_=True))
     made = command("schema", commands.schema)
     made.add_argument("-o", "--output", metavar="FILE", help="write it there")
@@ -116,7 +116,11 @@ def _plan_arguments(parser: argparse.ArgumentParser, *, only: bool = True) -> No
 
 
 def _predict_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="checkpoint folder, ensemble folder, or `champion` with --plan")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="folder of a checkpoint or ensemble, MLflow URI (runs:/ID/checkpoint), or `champion` with --plan",
+    )
     parser.add_argument("images", metavar="IMAGES", nargs="+", help="folders or image files")
     parser.add_argument(
         "-o", "--output", required=True, metavar="FILE", help=".csv (submission) or .json (annotations)"

@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import math
 import sys
-import time
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from detector.errors import DataError, InputError
+from detector.errors import InputError
 
 Answer: TypeAlias = tuple[str, int]
 
@@ -43,28 +42,6 @@ def runs(arguments: Namespace) -> Answer:
     head = ("trial", "digest", "state", "epochs", "H", "P", "R", "time", "")
     cells = [head, *(_run_cells(entry) for entry in listed)]
     return "\n".join(_aligned(cells)) if listed else "no trials yet", 0
-
-
-def predict(arguments: Namespace) -> Answer:
-    """Find the words of images and write them to a file."""
-    from detector.data.formats import write_submission
-    from detector.inference.predict import Predictor
-
-    out = Path(arguments.output)
-    if out.suffix.lower() not in (".csv", ".json"):
-        raise InputError(f"-o {out}: a .csv (submission) or .json (annotations) file expected; rename it")
-    if out.exists() and not arguments.force:
-        raise InputError(f"-o {out}: exists already; choose another name or give --force")
-    pages = _pages([Path(path) for path in arguments.images])
-    started_s = time.perf_counter()
-    predictor = Predictor.load(_model(arguments), arguments.device)
-    found = {page.name: predictor.words(page) for page in _progress(pages, "pages")}
-    if out.suffix.lower() == ".csv":
-        write_submission(out, {name: words.polygons for name, words in found.items()})
-    else:
-        _write_words(out, pages, found)
-    count = sum(len(words.polygons) for words in found.values())
-    return f"{len(pages)} pages, {count} words, {time.perf_counter() - started_s:.1f} s -> {out}", 0
 
 
 def score(arguments: Namespace) -> Answer:
@@ -121,14 +98,14 @@ def ui(arguments: Namespace) -> Answer:
     """Serve MLflow's pages over the workspace."""
     from orchestrator.tracking.views import ui as serve
 
-    return "", serve(_workspace(arguments), arguments.port, say=print_now)
+    return "", serve(workspace_of(arguments), arguments.port, say=print_now)
 
 
 def sync(arguments: Namespace) -> Answer:
     """Send what MLflow does not have yet."""
     from orchestrator.tracking.shipper import ship
 
-    status = ship(_workspace(arguments))
+    status = ship(workspace_of(arguments))
     return str(status), 0 if status.complete else 1
 
 
@@ -156,13 +133,13 @@ def _study(arguments: Namespace) -> Any:
     return expand(load(arguments.plan, arguments.set, arguments.only), require_data=False, pages=False)
 
 
-def _workspace(arguments: Namespace) -> Path:
+def workspace_of(arguments: Namespace) -> Path:
     """The workspace of a plan, or the folder itself."""
-    from orchestrator.plan.expand import workspace_of
+    from orchestrator.plan import expand
     from orchestrator.plan.loading import load
 
     given = Path(arguments.plan)
-    return given if given.is_dir() else workspace_of(load(given, getattr(arguments, "set", ())))
+    return given if given.is_dir() else expand.workspace_of(load(given, getattr(arguments, "set", ())))
 
 
 def _states(study: Any) -> dict[str, str]:
@@ -218,70 +195,6 @@ def _run_cells(entry: dict[str, Any]) -> tuple[str, ...]:
     minutes, seconds = divmod(round(entry["seconds"]), 60)
     spent = f"{minutes}:{seconds:02d}" if entry["seconds"] else ""
     return entry["name"], entry["digest"], entry["state"], str(entry["epochs"]), *scores, spent, entry["reason"]
-
-
-# --- predictions -----------------------------------------------------------------------------------------------------
-
-
-def _model(arguments: Namespace) -> Path:
-    """A checkpoint or bundle folder; `champion` stands for the best of the workspace of `--plan`."""
-    if arguments.model != "champion":
-        return Path(arguments.model)
-    if arguments.plan is None:
-        raise InputError("predict champion: of which plan? give --plan PLAN (or a workspace folder)")
-    from orchestrator.evaluation.champion import read_champion
-
-    workspace = _workspace(arguments)
-    champion = read_champion(workspace)
-    if champion is None:
-        raise InputError(f"{workspace}: has no champion yet; run the plan first")
-    return workspace / champion.path
-
-
-def _pages(paths: Sequence[Path]) -> list[Any]:
-    from detector.data.formats import read_images
-    from detector.types import Page
-
-    pages: list[Page] = []
-    for path in paths:
-        if path.is_dir():
-            pages += read_images(path)
-        elif path.is_file():
-            pages.append(Page(path.name, path))
-        else:
-            raise DataError(f"{path}: there is no such file or folder; check the path")
-    names = [page.name for page in pages]
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if twice:
-        raise DataError(f"images: {twice[0]} is there twice; predictions are kept by file name, so rename one")
-    return pages
-
-
-def _progress(items: Sequence[Any], what: str) -> Any:
-    """The items one by one, with a bar on a terminal."""
-    if not sys.stderr.isatty():
-        return items
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(items, description=what, console=Console(stderr=True))
-
-
-def _write_words(out: Path, pages: Sequence[Any], found: Any) -> None:
-    from detector.data.formats import write_annotations
-    from detector.types import Page, Word
-
-    write_annotations(
-        out,
-        [
-            Page(
-                page.name,
-                page.path,
-                tuple(Word(f"{i:04d}", polygon) for i, polygon in enumerate(found[page.name].polygons, start=1)),
-            )
-            for page in pages
-        ],
-    )
 
 
 # --- text ------------------------------------------------------------------------------------------------------------

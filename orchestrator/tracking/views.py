@@ -145,6 +145,36 @@ def ui(workspace: Path, port: int = DEFAULT_PORT, say: Callable[[str], None] = l
             return 0
 
 
+def download(uri: str, workspace: Path | None = None) -> Path:
+    """The local folder of an artifact that MLflow names, e.g. `runs:/ID/checkpoint`.
+
+    Args:
+        uri: `runs:/...`, `models:/...` or `mlflow-artifacts:/...`.
+        workspace: whose own store is asked; None asks MLFLOW_TRACKING_URI.
+
+    Raises:
+        InputError: nobody says which MLflow, or it does not have the artifact.
+    """
+    if workspace is not None:
+        place = target(workspace, environ={})
+        relocate(place)
+        store: str | None = place.uri
+    else:
+        store = os.environ.get("MLFLOW_TRACKING_URI")
+    if store is None:
+        raise InputError(
+            f"{uri}: of which MLflow? set MLFLOW_TRACKING_URI, or give --plan PLAN (or a workspace folder)"
+        )
+    os.environ.update({name: value for name, value in QUICK_HTTP.items() if name not in os.environ})
+    import mlflow
+
+    try:
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=store))
+    except (mlflow.exceptions.MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{uri}: cannot be had from MLflow ({reason}); check the run's id and path") from error
+
+
 def _port(wanted: int) -> int:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
