@@ -6,7 +6,7 @@ sweep, epochs that were run before (by a driver that is gone) count as they did 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -111,12 +111,16 @@ class PerSweep(Unsaved, FIFOScheduler):  # type: ignore[misc]  # Ray is untyped
     Args:
         sweeps: by digest.
         stopped: told of each stop with its reason, before Tune acts.
+        gentle: digests that end by themselves when they are told to; Tune lets them.
     """
 
-    def __init__(self, sweeps: Mapping[str, Sweep], stopped: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, sweeps: Mapping[str, Sweep], stopped: Callable[[str, str], None], gentle: Container[str]
+    ) -> None:
         super().__init__()
         self._sweeps = sweeps
         self._stopped = stopped
+        self._gentle = gentle
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         digest = trial.config["digest"]
@@ -127,4 +131,4 @@ class PerSweep(Unsaved, FIFOScheduler):  # type: ignore[misc]  # Ray is untyped
         if reason is None:
             return str(TrialScheduler.CONTINUE)
         self._stopped(digest, reason)
-        return str(TrialScheduler.STOP)
+        return str(TrialScheduler.CONTINUE if digest in self._gentle else TrialScheduler.STOP)

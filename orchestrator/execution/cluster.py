@@ -11,8 +11,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from detector.files import read_json, write_json
 from orchestrator.errors import ClusterError
 from orchestrator.plan.study import Trial
 
@@ -173,6 +174,27 @@ def ask_for(needs: Sequence[Need]) -> None:
     from ray.autoscaler.sdk import request_resources
 
     request_resources(bundles=[need.bundle() for need in needs for _ in range(need.workers)])
+
+
+def note_group(path: Path, group: Any) -> None:
+    """Keep a placement group's id in a file, with the cluster that it belongs to."""
+    import ray
+
+    cluster = ray.get_runtime_context().gcs_address
+    write_json(path, {"cluster": cluster, "group": group.id.hex()})
+
+
+def remove_group(path: Path) -> None:
+    """Free the placement group that is noted in `path`, if there is one and it still holds resources."""
+    if not path.exists():
+        return
+    import ray
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+    value = read_json(path)
+    if value["cluster"] == ray.get_runtime_context().gcs_address:
+        remove_placement_group(PlacementGroup(ray.PlacementGroupID.from_hex(value["group"])))
+    path.unlink(missing_ok=True)
 
 
 def _autoscales() -> bool:

@@ -19,7 +19,8 @@ from typing import Any, Final
 from orchestrator.execution import cluster
 from orchestrator.execution.asha import EPOCH, PerSweep, Sweep, Unsaved, past_of
 from orchestrator.execution.cluster import Need
-from orchestrator.execution.training import Job, Train, go_on, run_trial, scratch
+from orchestrator.execution.training import Job, Train, run_trial, scratch
+from orchestrator.execution.words import Word, group_path, say
 from orchestrator.ledger import ENDED, Events, Ledger
 from orchestrator.plan.study import Experiment, Study, Trial
 
@@ -146,13 +147,13 @@ def _tune(digests: Sequence[str], job: Job, sweeps: dict[str, Sweep], watch: _Wa
         if need.workers == 1:
             return PlacementGroupFactory([need.bundle()])
         # Ray Train places its ranks itself, in CPUs and GPUs that _Queue has kept free for them; so Tune's process for
-        # the trial must take none. Its amount of memory is its own: Tune would else give the process, whose thread may
-        # still wait for ranks that ASHA has stopped, to the next such trial.
-        return PlacementGroupFactory([{"memory": HEAD_BYTES + digests.index(config["digest"])}])
+        # the trial must take none; but a placement group must hold something.
+        return PlacementGroupFactory([{"memory": HEAD_BYTES}])
 
     def pruned(digest: str, reason: str) -> None:
         job.ledger.set_state(digest, "pruned", reason)
 
+    gentle = {digest for digest in digests if job.needs[digest].workers > 1}
     name = f"search-{uuid.uuid4().hex[:8]}"
     folder = scratch(job.ledger)
     queue = _Queue(digests, job.needs, concurrent)
@@ -164,7 +165,7 @@ def _tune(digests: Sequence[str], job: Job, sweeps: dict[str, Sweep], watch: _Wa
                 tune_config=tune.TuneConfig(
                     search_alg=queue.searcher(),
                     num_samples=len(digests),
-                    scheduler=PerSweep(sweeps, pruned),
+                    scheduler=PerSweep(sweeps, pruned, gentle),
                     reuse_actors=True,  # the next trial saves the start of a process and the import of torch
                     trial_dirname_creator=lambda trial: str(trial.config["digest"]),
                 ),
@@ -180,6 +181,8 @@ def _tune(digests: Sequence[str], job: Job, sweeps: dict[str, Sweep], watch: _Wa
             raise KeyboardInterrupt
     finally:
         cluster.ask_for([])
+        for digest in gentle:
+            cluster.remove_group(group_path(job.ledger, digest))
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -250,13 +253,14 @@ def _callback(queue: _Queue, job: Job, watch: _Watch) -> Any:
         def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
             digest = trial.config["digest"]
             watch.epochs(digest)
-            if digest in job.judged and job.needs[digest].workers > 1 and not job.ledger.done(digest):
-                go_on(job.ledger, digest, int(result[EPOCH]))
+            if digest in job.judged and job.needs[digest].workers > 1:
+                say(job.ledger, digest, int(result[EPOCH]), Word.STOP if job.ledger.done(digest) else Word.GO)
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             watch.ended(trial.config["digest"])
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            cluster.remove_group(group_path(job.ledger, trial.config["digest"]))
             watch.ended(trial.config["digest"])
 
     return Forward()

@@ -8,7 +8,6 @@ Whoever trains (rank 0) writes the ledger before it reports to Tune, so Tune nev
 
 from __future__ import annotations
 
-import functools
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -27,9 +26,6 @@ from orchestrator.plan.study import Datasets, Trial
 
 if TYPE_CHECKING:
     from detector.fit import Epoch, FitResult, Runtime
-
-DECISION_POLL_S = 0.05
-LOST_PEER = ("closed by peer", "reset by peer", "ActorDiedError", "NCCL communicator was aborted")
 
 
 class Train(Protocol):
@@ -74,7 +70,9 @@ def run_trial(config: Mapping[str, Any], job: Job) -> None:
     if job.needs[digest].workers == 1:
         _train_here(digest, job)
     else:
-        _train_ranks(digest, job)
+        from orchestrator.execution.ranks import train_ranks
+
+        train_ranks(digest, job)
 
 
 def _train_here(digest: str, job: Job) -> None:
@@ -82,80 +80,18 @@ def _train_here(digest: str, job: Job) -> None:
     from ray import tune
 
     def report(epoch: Epoch) -> None:
-        row = _write(job.ledger, digest, epoch)
+        row = write_epoch(job.ledger, digest, epoch)
         tune.report({EPOCH: row.number, VALUE: row.metrics[VALUE]})  # returns once Tune has decided, or not at all
 
     device = "cuda" if ray.get_gpu_ids() else "cpu"
     with job.ledger.claim(digest):
         job.ledger.set_state(digest, "running")
         try:
-            result = _fit(digest, job, device, report, every_rank=False)
+            result = fit_trial(digest, job, device, report, every_rank=False)
         except Exception as error:
-            _fail(job.ledger, digest, error, traceback.format_exc())
+            write_failure(job.ledger, digest, error, traceback.format_exc())
             raise
         job.ledger.set_state(digest, "finished", result.stopped)
-
-
-def _train_ranks(digest: str, job: Job) -> None:
-    import ray
-    from ray.train import RunConfig, ScalingConfig, TrainingFailedError
-    from ray.train.torch import TorchTrainer
-    from ray.tune.integration.ray_train import TuneReportCallback
-
-    need = job.needs[digest]
-    job.ledger.set_state(digest, "running")
-    trainer = TorchTrainer(
-        functools.partial(_rank, digest, ray.put(job)),
-        scaling_config=ScalingConfig(
-            num_workers=need.workers, use_gpu=need.gpus > 0, resources_per_worker=need.bundle()
-        ),
-        run_config=RunConfig(
-            name=digest, storage_path=str(scratch(job.ledger) / "train"), callbacks=[TuneReportCallback()]
-        ),
-    )
-    try:
-        trainer.fit()
-    except TrainingFailedError as error:
-        failures: Mapping[int, Exception] = getattr(error, "worker_failures", {})
-        if failures and not any(_is_loss(failure) for failure in failures.values()):
-            rank, first = min(failures.items())
-            cause = getattr(first, "_base_exc", first)  # Train wraps it to carry its traceback
-            _fail(job.ledger, digest, cause, f"rank {rank}:\n{first}")
-        raise
-
-
-def _rank(digest: str, job_reference: Any) -> None:
-    """One DDP rank; Ray Train has initialised torch.distributed (nccl with GPUs, else gloo)."""
-    import contextlib
-
-    import ray
-    from ray import train
-    from ray.train.torch import get_device
-
-    job: Job = ray.get(job_reference)
-    is_first = train.get_context().get_world_rank() == 0
-    decided = _decided_path(job.ledger, digest)
-
-    def report(epoch: Epoch) -> None:
-        if is_first:
-            row = _write(job.ledger, digest, epoch)
-        train.report({EPOCH: epoch.number, VALUE: epoch.metrics.get(VALUE)})
-        if is_first and digest in job.judged:
-            # Train goes on after a report, where Tune's own trials wait; so rank 0 waits here, the others for rank 0.
-            while not decided.exists() or int(decided.read_text() or 0) < row.number:
-                time.sleep(DECISION_POLL_S)
-
-    with job.ledger.claim(digest) if is_first else contextlib.nullcontext():
-        if is_first:
-            decided.unlink(missing_ok=True)
-        result = _fit(digest, job, str(get_device()), report, every_rank=True)
-        if is_first:
-            job.ledger.set_state(digest, "finished", result.stopped)
-
-
-def go_on(ledger: Ledger, digest: str, epoch: int) -> None:
-    """The driver's word to rank 0 that ASHA lets the trial pass this epoch."""
-    write_text(_decided_path(ledger, digest), str(epoch))
 
 
 def scratch(ledger: Ledger) -> Path:
@@ -163,11 +99,8 @@ def scratch(ledger: Ledger) -> Path:
     return ledger.workspace / "ray"
 
 
-def _decided_path(ledger: Ledger, digest: str) -> Path:
-    return ledger.folder(digest) / "decided"
-
-
-def _fit(digest: str, job: Job, device: str, report: Callable[[Epoch], None], *, every_rank: bool) -> FitResult:
+def fit_trial(digest: str, job: Job, device: str, report: Callable[[Epoch], None], *, every_rank: bool) -> FitResult:
+    """Call `fit` on this process, going on from where the trial's folder stands."""
     from detector.fit import Runtime, fit
 
     trial, need = job.trials[digest], job.needs[digest]
@@ -187,7 +120,12 @@ def _fit(digest: str, job: Job, device: str, report: Callable[[Epoch], None], *,
     return train(trial.config, job.datasets.train_pages(trial.fold), job.datasets.val, runtime, report)
 
 
-def _write(ledger: Ledger, digest: str, epoch: Epoch) -> EpochRow:
+def write_epoch(ledger: Ledger, digest: str, epoch: Epoch) -> EpochRow:
+    """Append an epoch to the ledger.
+
+    Raises:
+        TrainingFailed: what the search looks at is not among the metrics; the names that are there are told.
+    """
     if VALUE not in epoch.metrics:
         names = ", ".join(sorted(epoch.metrics)) or "nothing"
         raise TrainingFailed(f"`{VALUE}` must be among the metrics of epoch {epoch.number}, got {names}")
@@ -197,17 +135,11 @@ def _write(ledger: Ledger, digest: str, epoch: Epoch) -> EpochRow:
     return row
 
 
-def _fail(ledger: Ledger, digest: str, error: BaseException, trace: str) -> None:
+def write_failure(ledger: Ledger, digest: str, error: BaseException, trace: str) -> None:
+    """Keep why a training ended: the reason in one line, the traceback in a file."""
     path = ledger.folder(digest) / "traceback.txt"
     write_text(path, trace)
     message = (str(error).strip().splitlines() or [""])[0]
     known = isinstance(error, (InputError, TrainingFailed))
     reason = message if known else f"{type(error).__name__}: {message}"
     ledger.set_state(digest, "failed", f"{reason} (see {path})")
-
-
-def _is_loss(error: BaseException) -> bool:
-    """Whether a rank ended because a process died, its own or a peer's, and not by a fault of the training."""
-    import ray
-
-    return isinstance(error, ray.exceptions.RayError) or any(sign in str(error) for sign in LOST_PEER)

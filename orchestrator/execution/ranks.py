@@ -1,0 +1,110 @@
+"""A trial of several workers: Ray Train places them, each is one DDP rank and calls `fit`.
+
+Loaded in the trials' processes only: it imports torch. Train reports to Tune and trains on, where Tune's own trials
+wait for the decision; so the ranks of a trial that ASHA may stop wait for the driver's word, and end by themselves when
+it is to stop. (Killed from outside, Train leaves its placement group behind on a cluster without a dashboard.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import ray
+from ray import train
+from ray.train import RunConfig, ScalingConfig, TrainingFailedError
+from ray.train.torch import TorchTrainer, get_device
+from ray.train.v2._internal.execution.callback import WorkerGroupCallback
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from detector.fit import Epoch
+from orchestrator.execution import cluster
+from orchestrator.execution.asha import EPOCH, VALUE
+from orchestrator.execution.training import Job, fit_trial, scratch, write_epoch, write_failure
+from orchestrator.execution.words import Word, forget, group_path, heard
+from orchestrator.ledger import Ledger
+
+POLL_S: Final = 0.05
+LOST_PEER: Final = ("closed by peer", "reset by peer", "ActorDiedError", "NCCL communicator was aborted")
+
+
+class _Stopped(Exception):
+    """The driver's word was to stop."""
+
+
+def train_ranks(digest: str, job: Job) -> None:
+    """Train a trial with Ray Train; runs in Tune's process of the trial.
+
+    Raises:
+        TrainingFailedError: the ledger has the trial as `failed`, or, left at `running`, a process was lost.
+    """
+    need, ledger = job.needs[digest], job.ledger
+    cluster.remove_group(group_path(ledger, digest))
+    forget(ledger, digest)
+    ledger.set_state(digest, "running")
+    trainer = TorchTrainer(
+        functools.partial(_rank, digest, ray.put(job)),
+        scaling_config=ScalingConfig(
+            num_workers=need.workers, use_gpu=need.gpus > 0, resources_per_worker=need.bundle()
+        ),
+        run_config=RunConfig(
+            name=digest,
+            storage_path=str(scratch(ledger) / "train"),
+            callbacks=[TuneReportCallback(), _NoteGroup(ledger, digest)],
+        ),
+    )
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        failures: Mapping[int, Exception] = getattr(error, "worker_failures", {})
+        if failures and not ledger.done(digest) and not any(_is_loss(failure) for failure in failures.values()):
+            rank, first = min(failures.items())
+            cause = getattr(first, "_base_exc", first)  # Train wraps it to carry its traceback
+            write_failure(ledger, digest, cause, f"rank {rank}:\n{first}")
+        raise
+
+
+class _NoteGroup(WorkerGroupCallback):  # type: ignore[misc]  # Ray is untyped
+    """Notes the workers' placement group, so that a driver can free it when the trial's process is killed."""
+
+    def __init__(self, ledger: Ledger, digest: str) -> None:
+        self._path = group_path(ledger, digest)
+
+    def after_worker_group_start(self, worker_group: Any) -> None:
+        group = worker_group.get_worker_group_state().placement_group_handle.placement_group
+        cluster.note_group(self._path, group)
+
+
+def _rank(digest: str, job_reference: Any) -> None:
+    """One DDP rank; Ray Train has initialised torch.distributed (nccl with GPUs, else gloo)."""
+    job: Job = ray.get(job_reference)
+    is_first = train.get_context().get_world_rank() == 0
+    with job.ledger.claim(digest) if is_first else contextlib.nullcontext():
+        try:
+            result = fit_trial(digest, job, str(get_device()), _reporter(digest, job, is_first), every_rank=True)
+        except _Stopped:
+            return
+        if is_first:
+            job.ledger.set_state(digest, "finished", result.stopped)
+
+
+def _reporter(digest: str, job: Job, is_first: bool) -> Callable[[Epoch], None]:
+    def report(epoch: Epoch) -> None:
+        if is_first:
+            write_epoch(job.ledger, digest, epoch)
+        train.report({EPOCH: epoch.number, VALUE: epoch.metrics.get(VALUE)})
+        if digest in job.judged:
+            while (word := heard(job.ledger, digest, epoch.number)) is None:
+                time.sleep(POLL_S)
+            if word is Word.STOP:
+                raise _Stopped
+
+    return report
+
+
+def _is_loss(error: BaseException) -> bool:
+    """Whether a rank ended because a process died, its own or a peer's, and not by a fault of the training."""
+    return isinstance(error, ray.exceptions.RayError) or any(sign in str(error) for sign in LOST_PEER)
