@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -19,7 +18,7 @@ from orchestrator.plan.faults import message_of
 from orchestrator.plan.making import Maker, base_settings, differences, trial_digest
 from orchestrator.plan.schema import PhaseSpec, Plan
 from orchestrator.plan.settings import overlay
-from orchestrator.plan.study import Datasets, Experiment, Study, Trial
+from orchestrator.plan.study import Datasets, Experiment, Study, Trial, derived_name
 
 
 def expand(plan: Plan, require_data: bool = True, pages: bool = True) -> Study:
@@ -81,7 +80,7 @@ def derive(study: Study, experiment: Experiment, best: Sequence[Trial]) -> tuple
     data = study.data or (facts_of(study.datasets) if study.datasets is not None else None)
     trials: dict[str, Trial] = {}
     for rank, source in enumerate(best, start=1):
-        for fold, seed in product(rule.folds or (None,), rule.seeds or (None,)):
+        for fold, seed in rule.repeats:
             merged = overlay(source.config.model_dump(mode="json"), settings | ({} if seed is None else {"seed": seed}))
             try:
                 config = Config.model_validate_json(json.dumps(merged), strict=True)
@@ -91,7 +90,7 @@ def derive(study: Study, experiment: Experiment, best: Sequence[Trial]) -> tuple
                 raise PlanError([Fault(str(study.plan_path), 0, 0, where, message)]) from error
             trial = replace(
                 source,
-                name=_name(experiment, rank if len(best) > 1 else None, fold, seed),
+                name=derived_name(experiment, rank, fold, seed),
                 phase=experiment.phase,
                 experiment=experiment.id,
                 config=config,
@@ -101,14 +100,6 @@ def derive(study: Study, experiment: Experiment, best: Sequence[Trial]) -> tuple
             trial = replace(trial, settings=differences(base, trial), digest=trial_digest(trial, data))
             trials.setdefault(trial.digest, trial)
     return tuple(trials.values())
-
-
-def _name(experiment: Experiment, rank: int | None, fold: int | None, seed: int | None) -> str:
-    parts = [f"{experiment.phase}/{experiment.id}"]
-    parts += [f"top{rank}"] if rank is not None else []
-    parts += [f"fold{fold}"] if fold is not None else []
-    parts += [f"seed{seed}"] if seed is not None else []
-    return "-".join(parts)
 
 
 def workspace_of(plan: Plan) -> Path:

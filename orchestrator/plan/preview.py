@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any
 
 from detector.config import Postprocess
-from orchestrator.plan.study import Effect, Experiment, Phase, Study, Top, Trial
+from orchestrator.plan.study import Effect, Experiment, Phase, Study, Top, Trial, derived_name
 
 NEW = "new"  # a trial that the ledger has never seen
 WAITING = "waiting"  # for its source
@@ -17,14 +18,13 @@ DIGITS = 4  # of a score
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One trial, or a number of trials that are known once their source has run.
+    """One trial.
 
     Attributes:
         digest: None for trials that wait for a source.
         state: as in the ledger; `new` where it has none; `waiting` for trials that wait for a source.
         settings: dotted keys that differ from the plan's defaults.
         epochs: at most, each.
-        trials: how many trainings the row stands for.
     """
 
     phase: str
@@ -36,7 +36,6 @@ class Row:
     epochs: int | None
     workers: int | None
     priority: int
-    trials: int = 1
 
 
 def rows(study: Study, states: Mapping[str, str]) -> tuple[Row, ...]:
@@ -65,20 +64,11 @@ def _of_experiment(experiment: Experiment, states: Mapping[str, str]) -> Iterabl
         )
     if experiment.derive is not None and not experiment.trials:
         rule = experiment.derive
-        count = rule.source.count * max(1, len(rule.folds)) * max(1, len(rule.seeds))
-        name = f"{experiment.phase}/{experiment.id}"
-        yield Row(
-            experiment.phase,
-            experiment.id,
-            name,
-            None,
-            WAITING,
-            _flat(rule.changes),
-            None,
-            None,
-            experiment.priority,
-            count,
-        )
+        for rank, (fold, seed) in product(range(1, rule.source.count + 1), rule.repeats):
+            own = {key: value for key, value in (("fold", fold), ("seed", seed)) if value is not None}
+            name = derived_name(experiment, rank, fold, seed)
+            settings = _flat(rule.changes) | own
+            yield Row(experiment.phase, experiment.id, name, None, WAITING, settings, None, None, experiment.priority)
 
 
 def as_json(study: Study, states: Mapping[str, str]) -> dict[str, Any]:
@@ -99,12 +89,12 @@ def as_json(study: Study, states: Mapping[str, str]) -> dict[str, Any]:
 
 def totals(study: Study, listed: Sequence[Row]) -> dict[str, Any]:
     """Trainings by state, epochs at most, and the authors' GPU-hours; `cost_missing`: experiments without a cost."""
-    states = Counter(row.state for row in listed for _ in range(row.trials))
+    states = Counter(row.state for row in listed)
     training = [e for phase in study.phases for e in phase.experiments if e.kind in ("train", "derive")]
     return {
-        "trials": sum(row.trials for row in listed),
+        "trials": len(listed),
         "states": dict(sorted(states.items())),
-        "epochs": sum((row.epochs or 0) * row.trials for row in listed),
+        "epochs": sum(row.epochs or 0 for row in listed),
         "cost_gpu_h": sum(e.cost_gpu_h or 0.0 for phase in study.phases for e in phase.experiments),
         "cost_missing": [f"{e.phase}.{e.id}" for e in training if e.cost_gpu_h is None],
         "budget_gpu_h": study.budget_gpu_h,
@@ -156,7 +146,7 @@ def text(study: Study, states: Mapping[str, str]) -> str:
         for experiment in phase.experiments:
             lines.append(_experiment_text(experiment))
             mine = [row for row in listed if (row.phase, row.experiment) == (phase.id, experiment.id)]
-            lines += _table([_cells(row, study.data is None) for row in mine if row.digest is not None])
+            lines += _table([_cells(row, study.data is None) for row in mine])
     lines += ["", _totals_text(totals(study, listed))]
     found = warnings(study)
     if found:
@@ -194,7 +184,7 @@ def work(experiment: Experiment) -> str:
     """What an experiment without trials of its own will do, in one line; empty for one with trials."""
     if experiment.derive is not None:
         rule = experiment.derive
-        count = rule.source.count * max(1, len(rule.folds)) * max(1, len(rule.seeds))
+        count = rule.source.count * len(rule.repeats)
         times = [f" x {len(rule.folds)} folds"] if rule.folds else []
         times += [f" x {len(rule.seeds)} seeds"] if rule.seeds else []
         changes = "".join(f" {key}={_value(value)}" for key, value in _flat(rule.changes).items())
@@ -225,12 +215,12 @@ def effect_text(effect: Effect) -> str:
 def _cells(row: Row, provisional: bool) -> tuple[str, ...]:
     settings = " ".join(f"{key}={_value(value)}" for key, value in row.settings.items())
     workers = f"{row.workers} workers" if row.workers and row.workers > 1 else ""
-    digest = f"{row.digest}{'?' if provisional else ''}"
+    digest = "" if row.digest is None else f"{row.digest}{'?' if provisional else ''}"
     return (
         row.name,
         digest,
         row.state,
-        f"{row.epochs} epoch{'' if row.epochs == 1 else 's'}",
+        "" if row.epochs is None else f"{row.epochs} epoch{'' if row.epochs == 1 else 's'}",
         workers,
         settings or "the defaults",
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,6 +90,11 @@ class Derive:
     seeds: tuple[int, ...]
     changes: Mapping[str, Any]
 
+    @property
+    def repeats(self) -> tuple[tuple[int | None, int | None], ...]:
+        """(fold, seed) of each training upon one source; None leaves the source's own."""
+        return tuple(product(self.folds or (None,), self.seeds or (None,)))
+
 
 @dataclass(frozen=True, slots=True)
 class ThresholdSearch:
@@ -136,6 +142,16 @@ class Experiment:
         if self.ensemble is not None:
             return "ensemble"
         return "derive" if self.derive is not None else "train"
+
+
+def derived_name(experiment: Experiment, rank: int, fold: int | None, seed: int | None) -> str:
+    """The name of one trial of a `from:` experiment; `rank` counts its sources from 1, best first."""
+    several = experiment.derive is not None and experiment.derive.source.count > 1
+    parts = [f"{experiment.phase}/{experiment.id}"]
+    parts += [f"top{rank}"] if several else []
+    parts += [f"fold{fold}"] if fold is not None else []
+    parts += [f"seed{seed}"] if seed is not None else []
+    return "-".join(parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,10 +101,10 @@ def test_check_and_runs_know_the_ledger(plan_path: Path, capsys: pytest.CaptureF
     checked = json.loads(answer(capsys, "check", plan_path, "--json")[1])
     assert checked["provisional"] is False
     assert checked["data"]["train"] == 2
-    assert [(row["name"], row["digest"], row["state"], row["trials"]) for row in checked["trials"]] == [
-        ("one/a", trial.digest, "finished", 1),
-        ("one/b", other.digest, "new", 1),
-        ("one/c", None, "waiting", 4),
+    assert [(row["name"], row["digest"], row["state"]) for row in checked["trials"]] == [
+        ("one/a", trial.digest, "finished"),
+        ("one/b", other.digest, "new"),
+        *((f"one/c-fold{fold}-seed{seed}", None, "waiting") for fold in (0, 1) for seed in (1, 2)),
     ]
     assert checked["trials"][1]["settings"] == {"workers": 2}
     listed = json.loads(answer(capsys, "runs", plan_path, "--json")[1])
