@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ import ray
 from ray import train
 from ray.train import RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer, get_device
+from ray.train.v2._internal.exceptions import RayTrainError, UserExceptionWithTraceback
 from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -28,7 +30,7 @@ from orchestrator.execution.words import Word, forget, group_path, heard
 from orchestrator.ledger import Ledger
 
 POLL_S: Final = 0.05
-LOST_PEER: Final = ("closed by peer", "reset by peer", "ActorDiedError", "NCCL communicator was aborted")
+LOST_PEER: Final = ("closed by peer", "reset by peer", "NCCL communicator was aborted")
 
 
 class _Stopped(Exception):
@@ -62,8 +64,10 @@ def train_ranks(digest: str, job: Job) -> None:
         failures: Mapping[int, Exception] = getattr(error, "worker_failures", {})
         if failures and not ledger.done(digest) and not any(_is_loss(failure) for failure in failures.values()):
             rank, first = min(failures.items())
-            cause = getattr(first, "_base_exc", first)  # Train wraps it to carry its traceback
-            write_failure(ledger, digest, cause, f"rank {rank}:\n{first}")
+            cause = getattr(first, "_base_exc", first)
+            write_failure(
+                ledger, digest, cause, "\n".join([f"rank {rank}:", *getattr(cause, "__notes__", [str(first)])])
+            )
         raise
 
 
@@ -87,6 +91,9 @@ def _rank(digest: str, job_reference: Any) -> None:
             result = fit_trial(digest, job, str(get_device()), _reporter(digest, job, is_first), every_rank=True)
         except _Stopped:
             return
+        except Exception as error:
+            error.add_note(traceback.format_exc())  # Train hands the exception on without its traceback
+            raise
         if is_first:
             job.ledger.set_state(digest, "finished", result.stopped)
 
@@ -107,4 +114,6 @@ def _reporter(digest: str, job: Job, is_first: bool) -> Callable[[Epoch], None]:
 
 def _is_loss(error: BaseException) -> bool:
     """Whether a rank ended because a process died, its own or a peer's, and not by a fault of the training."""
-    return isinstance(error, ray.exceptions.RayError) or any(sign in str(error) for sign in LOST_PEER)
+    by_ray = isinstance(error, (RayTrainError, ray.exceptions.RayError))
+    raised_here = not by_ray or isinstance(error, UserExceptionWithTraceback)
+    return not raised_here or any(sign in str(error) for sign in LOST_PEER)

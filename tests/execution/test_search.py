@@ -176,3 +176,4 @@ def test_a_lost_rank_is_started_again_and_a_fault_is_not(ledger: Ledger, curve: 
     fault = ledger.record(wrong.digest)
     assert (fault.state, fault.attempts) == ("failed", 1)
     assert fault.reason.startswith("loss is nan at epoch 2; lower optimizer.lr (see ")
+    assert "in _trouble" in (ledger.folder(wrong.digest) / "traceback.txt").read_text()
