@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from detector.fit import fit as fit
     from detector.inference.predict import predict as predict
     from detector.metrics.cleval import cleval as cleval
+    from detector.training.runtime import Runtime as Runtime
 
 _HOMES = {
     "Config": "detector.config",
     "fit": "detector.fit",
     "predict": "detector.inference.predict",
     "cleval": "detector.metrics.cleval",
+    "Runtime": "detector.training.runtime",
 }
 __all__ = list(_HOMES)
 __version__ = "0.1.0"

@@ -1,7 +1,7 @@
 """Every knob of the detector on one page: meaning, unit, and the value of the paper where it has one.
 
 `Config` holds what changes a result and nothing else; it is what a checkpoint carries and what a digest covers. Where
-and how fast a training runs (device, loader threads, folders) is `detector.fit.Runtime`.
+and how fast a training runs (device, loader threads, folders) is `detector.training.runtime.Runtime`.
 
 "The paper" is Liao et al. 2020, "Real-time Scene Text Detection with Differentiable Binarization", arXiv 1911.08947.
 """

@@ -13,8 +13,6 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -30,6 +28,7 @@ from detector.errors import DataError, TrainingFailed
 from detector.model.detector import Detector, build
 from detector.model.loss import dbnet_loss
 from detector.training.memory import keep_heap
+from detector.training.runtime import Epoch, FitResult, Runtime
 from detector.training.schedule import epoch_batches, learning_rate, steps_per_epoch
 from detector.training.state import Progress, load_state, save_state
 from detector.training.validation import Validator
@@ -38,56 +37,6 @@ from detector.types import Page
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LOSSES = {"loss": "train_loss", "prob": "loss_prob", "thresh": "loss_thresh", "binary": "loss_binary"}
-
-
-@dataclass(frozen=True, slots=True)
-class Runtime:
-    """Where and how fast a training runs; none of it changes the result on a CPU.
-
-    Attributes:
-        folder: receives `best/` (a checkpoint) and `last.safetensors` (to go on from).
-        device: `cpu`, `cuda` or `cuda:1`.
-        loader_workers: processes that prepare images; 0 prepares them in this one.
-        threads: of torch's operators; None leaves torch's choice.
-        resume: go on from `last.safetensors` if it is there.
-        every_rank: call `report` on all ranks, not on the first alone.
-    """
-
-    folder: Path
-    device: str = "cpu"
-    loader_workers: int = 0
-    threads: int | None = None
-    resume: bool = True
-    every_rank: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """One epoch's outcome.
-
-    Attributes:
-        number: from 1.
-        metrics: validation scores (`hmean`, `precision`, `recall`, `micro_*`, `iou_*`, `best_hmean`), mean training
-            losses (`train_loss`, `loss_prob`, `loss_thresh`, `loss_binary`), `lr` and `epoch_seconds`.
-        best: whether this is the best epoch so far.
-        seconds: training and validation of this epoch, wall clock.
-    """
-
-    number: int
-    metrics: Mapping[str, float]
-    best: bool
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class FitResult:
-    """How a training ended: by its budget or by patience, and what its best epoch scored."""
-
-    epochs: int
-    best_epoch: int
-    best: Mapping[str, float]
-    stopped: Literal["budget", "patience"]
-    checkpoint: Path
 
 
 def fit(

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from detector.config import Config
 from orchestrator.errors import LedgerError
-from orchestrator.ledger import EpochRow, Ledger, best_row
+from orchestrator.ledger import Ledger
 from orchestrator.plan.study import Trial
+from orchestrator.records import EpochRow, best_row
 
 DIGEST = "00ff00ff00ff00ff"
 FORK = multiprocessing.get_context("fork")

@@ -13,8 +13,8 @@ from typing import Any
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
-from orchestrator.ledger import TrialRecord
 from orchestrator.plan.study import Experiment
+from orchestrator.records import TrialRecord
 
 EPOCH, VALUE = "epoch", "hmean"  # what a trial reports to Tune
 

@@ -15,8 +15,9 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TextIO
 
-from orchestrator.ledger import EpochRow, Ledger, TrialRecord
+from orchestrator.ledger import Ledger
 from orchestrator.plan.study import Study, Trial
+from orchestrator.records import EpochRow, TrialRecord
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

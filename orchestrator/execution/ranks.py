@@ -22,7 +22,7 @@ from ray.train.v2._internal.exceptions import RayTrainError, UserExceptionWithTr
 from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from detector.fit import Epoch
+from detector.training.runtime import Epoch
 from orchestrator.execution import cluster
 from orchestrator.execution.asha import EPOCH, VALUE
 from orchestrator.execution.training import Job, fit_trial, scratch, write_epoch, write_failure

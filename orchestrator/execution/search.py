@@ -21,8 +21,9 @@ from orchestrator.execution.asha import EPOCH, PerSweep, Sweep, Unsaved, past_of
 from orchestrator.execution.cluster import Need
 from orchestrator.execution.training import Job, Train, run_trial, scratch
 from orchestrator.execution.words import Word, group_path, say
-from orchestrator.ledger import ENDED, Events, Ledger
+from orchestrator.ledger import Ledger
 from orchestrator.plan.study import Experiment, Study, Trial
+from orchestrator.records import ENDED, Events
 
 STARTS: Final = 3  # how often a trial is started in one search before a process that dies counts as a failure
 HEAD_BYTES: Final = 1 << 20

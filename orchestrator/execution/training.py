@@ -21,11 +21,12 @@ from detector.files import write_text
 from detector.types import Page
 from orchestrator.execution.asha import EPOCH, VALUE
 from orchestrator.execution.cluster import Need
-from orchestrator.ledger import EpochRow, Ledger
+from orchestrator.ledger import Ledger
 from orchestrator.plan.study import Datasets, Trial
+from orchestrator.records import EpochRow
 
 if TYPE_CHECKING:
-    from detector.fit import Epoch, FitResult, Runtime
+    from detector.training.runtime import Epoch, FitResult, Runtime
 
 
 class Train(Protocol):
@@ -101,7 +102,8 @@ def scratch(ledger: Ledger) -> Path:
 
 def fit_trial(digest: str, job: Job, device: str, report: Callable[[Epoch], None], *, every_rank: bool) -> FitResult:
     """Call `fit` on this process, going on from where the trial's folder stands."""
-    from detector.fit import Runtime, fit
+    from detector.fit import fit
+    from detector.training.runtime import Runtime
 
     trial, need = job.trials[digest], job.needs[digest]
     cpus = max(1, int(need.cpus))

@@ -13,8 +13,9 @@ from orchestrator.evaluation.decisions import Decision, score_text, target_text
 from orchestrator.evaluation.review import Review, is_chosen
 from orchestrator.evaluation.tuning import Tuned, metrics_of
 from orchestrator.execution.progress import Progress
-from orchestrator.ledger import EpochRow, Ledger, TrialRecord
+from orchestrator.ledger import Ledger
 from orchestrator.plan.study import Experiment, Phase, Study, Trial
+from orchestrator.records import EpochRow, TrialRecord
 from orchestrator.tracking.journal import Journal, Recorder
 from orchestrator.tracking.process import Shipper
 from orchestrator.tracking.store import status

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from orchestrator.errors import LedgerError
-from orchestrator.ledger import Events
+from orchestrator.records import Events
 from orchestrator.tracking.events import JOURNAL, Event, plain, read_events
 from orchestrator.tracking.recorder import Recorder
 

@@ -8,8 +8,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.ledger import EpochRow, TrialRecord
 from orchestrator.plan.study import Experiment, Phase, Study, Trial
+from orchestrator.records import EpochRow, TrialRecord
 from orchestrator.tracking.events import plain
 from orchestrator.tracking.facts import code_version, data_facts, environment, scrub
 

@@ -31,7 +31,7 @@ from orchestrator.evaluation.maps import ensure_maps
 from orchestrator.evaluation.review import review
 from orchestrator.evaluation.scores import evaluate
 from orchestrator.evaluation.tuning import tune
-from orchestrator.ledger import EpochRow, Ledger
+from orchestrator.ledger import Ledger
 from orchestrator.plan.identity import digest
 from orchestrator.plan.study import (
     Datasets,
@@ -44,6 +44,7 @@ from orchestrator.plan.study import (
     Top,
     Trial,
 )
+from orchestrator.records import EpochRow
 from orchestrator.report.page import write
 
 SIDE = 160

@@ -13,8 +13,9 @@ import standins
 from detector.config import Config, Optimizer
 from orchestrator.execution import cluster
 from orchestrator.execution.training import Train
-from orchestrator.ledger import EpochRow, Ledger, TrialRecord
+from orchestrator.ledger import Ledger
 from orchestrator.plan.study import Asha, Datasets, Experiment, Study, Trial
+from orchestrator.records import EpochRow, TrialRecord
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from detector.files import read_json, write_json
 from detector.types import Page
 
 if TYPE_CHECKING:
-    from detector.fit import Epoch, FitResult, Runtime
+    from detector.training.runtime import Epoch, FitResult, Runtime
 
 
 def value_at(config: Config, epoch: int) -> float:
@@ -37,7 +37,7 @@ def curve(
     epoch_s: float = 0.0,
 ) -> FitResult:
     """Report `value_at` each epoch; resumes from last.json; seeds name what goes wrong at which epoch."""
-    from detector.fit import Epoch, FitResult
+    from detector.training.runtime import Epoch, FitResult
 
     last = runtime.folder / "last.json"
     done = read_json(last)["epoch"] if last.exists() else 0

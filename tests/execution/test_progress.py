@@ -12,8 +12,9 @@ import pytest
 from conftest import make_experiment, make_study, make_trial
 
 from orchestrator.execution.progress import Progress, duration
-from orchestrator.ledger import EpochRow, Ledger
+from orchestrator.ledger import Ledger
 from orchestrator.plan.study import Phase, Study, Trial
+from orchestrator.records import EpochRow
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from conftest import Seen, make_experiment, make_study, make_trial
 from orchestrator.errors import ClusterError
 from orchestrator.execution.search import search
 from orchestrator.execution.training import Train
-from orchestrator.ledger import EpochRow, Ledger
+from orchestrator.ledger import Ledger
 from orchestrator.plan.study import Asha, Experiment, Resources, Trial
+from orchestrator.records import EpochRow
 
 pytestmark = pytest.mark.usefixtures("two_cpus")
 

@@ -13,9 +13,10 @@ import pytest
 
 from detector.config import Config
 from orchestrator.__main__ import main
-from orchestrator.ledger import EpochRow, Ledger
+from orchestrator.ledger import Ledger
 from orchestrator.plan.expand import expand
 from orchestrator.plan.loading import load
+from orchestrator.records import EpochRow
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = """\

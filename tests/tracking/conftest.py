@@ -12,8 +12,8 @@ import pytest
 
 from detector.config import Config
 from detector.types import Page, Word
-from orchestrator.ledger import EpochRow, TrialRecord
 from orchestrator.plan.study import Asha, Datasets, Effect, EnsembleSpec, Experiment, Phase, Study, Top, Trial
+from orchestrator.records import EpochRow, TrialRecord
 from orchestrator.tracking.journal import Journal, Recorder
 
 START_MS = 1_760_000_000_000

@@ -9,8 +9,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.ledger import EpochRow, TrialRecord
 from orchestrator.plan.study import Derive, Experiment, Study, Top
+from orchestrator.records import EpochRow, TrialRecord
 from orchestrator.tracking.board import Board
 from orchestrator.tracking.events import read_events
 from orchestrator.tracking.journal import Journal, Recorder

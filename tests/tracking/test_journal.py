@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import LedgerError
-from orchestrator.ledger import EpochRow, TrialRecord
 from orchestrator.plan.study import Study
+from orchestrator.records import EpochRow, TrialRecord
 from orchestrator.tracking.events import Event, plain, read_events
 from orchestrator.tracking.facts import environment, scrub
 from orchestrator.tracking.journal import Journal, Recorder

@@ -164,7 +164,7 @@ def test_shipping_in_pieces_and_again_equals_shipping_once(recorded: Study, monk
     position = recorded.workspace / "mlflow" / "position.json"
     # As if the position had never been written: all is sent a second time, in batches of 3 events.
     position.unlink()
-    monkeypatch.setattr("orchestrator.tracking.shipper.BATCH_EVENTS", 3)
+    monkeypatch.setattr("orchestrator.tracking.session.BATCH_EVENTS", 3)
     assert ship(recorded.workspace).complete
     assert shown(local(recorded), recorded.roadmap) == once
 
@@ -274,8 +274,8 @@ def test_killed_in_the_middle_and_sent_to_a_server_again(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         # One event a batch, killed after each third of the journal has arrived.
         script = (
-            "import sys; from orchestrator.tracking import shipper\n"
-            f"shipper.BATCH_EVENTS = 1; shipper.main([{str(recorded.workspace)!r}])"
+            "from orchestrator.tracking import session, shipper\n"
+            f"session.BATCH_EVENTS = 1; shipper.main([{str(recorded.workspace)!r}])"
         )
         for goal in (total // 3, 2 * total // 3):
             process = subprocess.Popen([sys.executable, "-c", script], env={**os.environ})

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from detector import checkpoint
 from detector.config import Augment, Config, Optimizer, Schedule
 from detector.errors import CheckpointError, DataError, TrainingFailed
-from detector.fit import Epoch, Runtime, fit
+from detector.fit import fit
+from detector.training.runtime import Epoch, Runtime
 from detector.training.validation import Validator
 from detector.training.world import World
 from detector.types import Page, Word
@@ -148,7 +149,8 @@ import json, pickle, sys
 import torch, torch.distributed as dist
 from detector import checkpoint
 from detector.config import Config
-from detector.fit import Runtime, fit
+from detector.fit import fit
+from detector.training.runtime import Runtime
 from detector.training.validation import Validator
 from detector.training.world import World
 from pathlib import Path
