@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +120,14 @@ def connect(cpus: int | None = None) -> None:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=_runtime_env())
         else:
             # "local" by name: Ray would else join any cluster that someone started on this machine.
-            ray.init("local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                "local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env=_quoted_python(),
+            )
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"RAY_ADDRESS={address}" if address else "a cluster on this machine"
         reason = str(error).strip().splitlines()[0]
@@ -200,6 +209,16 @@ def remove_group(path: Path) -> None:
 def _autoscales() -> bool:
     # Ray's own sign of a cluster that `ray up` made (ray.tune.execution.cluster_info).
     return Path("~/ray_bootstrap_config.yaml").expanduser().exists()
+
+
+def _quoted_python() -> dict[str, object] | None:
+    """This very Python, quoted where its path needs it.
+
+    Ray 2.60 hands the path of the interpreter to bash as it is, so from a folder with a blank in its name no worker
+    would ever start; all other arguments it quotes itself (ray/_private/runtime_env/context.py).
+    """
+    quoted = shlex.quote(sys.executable)
+    return None if quoted == sys.executable else {"py_executable": quoted}
 
 
 def _runtime_env() -> dict[str, object] | None:

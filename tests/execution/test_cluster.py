@@ -64,3 +64,21 @@ def test_the_cluster_file_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("requirements.lock" in command for command in config["setup_commands"])
     assert (ROOT / "requirements.lock").is_file()
     assert all("0.0.0.0" not in command for command in config["head_start_ray_commands"])
+
+
+def test_workers_start_from_a_folder_with_a_blank_in_its_name(tmp_path: Path) -> None:
+    # A virtual environment's interpreter is a link; Ray must quote its path where it goes through bash.
+    folder = tmp_path / "내 folder" / "bin"
+    folder.mkdir(parents=True)
+    (folder.parent / "pyvenv.cfg").write_text(Path(sys.prefix, "pyvenv.cfg").read_text(), encoding="utf-8")
+    (folder.parent / "lib").symlink_to(Path(sys.prefix, "lib"))
+    python = folder / "python"
+    python.symlink_to(Path(sys.executable).resolve())
+    script = (
+        "import ray; from orchestrator.execution import cluster\n"
+        "cluster.connect(cpus=1)\n"
+        "ask = ray.remote(runtime_env={'env_vars': {'NEW': '1'}})(lambda: __import__('sys').executable)\n"
+        "print(ray.get(ask.remote(), timeout=60)); cluster.disconnect()\n"
+    )
+    answer = subprocess.run([python, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert answer.stdout.strip() == str(python), answer.stderr
