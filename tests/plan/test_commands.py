@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -208,7 +209,7 @@ def test_looking_loads_neither_torch_nor_ray_nor_mlflow(plan_path: Path, tmp_pat
 
 def test_a_reader_that_leaves_early_is_no_error(plan_path: Path) -> None:
     done = subprocess.run(
-        f"{sys.executable} -m orchestrator schema | head -1; exit ${{PIPESTATUS[0]}}",
+        f"{shlex.quote(sys.executable)} -m orchestrator schema | head -1; exit ${{PIPESTATUS[0]}}",
         shell=True,
         executable="/bin/bash",
         cwd=ROOT,
