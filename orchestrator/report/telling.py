@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from orchestrator.tracking.process import Shipper
 from orchestrator.tracking.store import status
 
 Say = Callable[[str], None]
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by `ray job submit` in the process of its job
 
 
 class Tell:
@@ -139,6 +141,8 @@ def conclusion(state: Review, ledger: Ledger, champion: Champion | None, files: 
         lines.append(f"champion: {champion.name}, H {champion.hmean:.4f}: {champion.why}")
     lines += [f"! {fault}" for fault in faults(state, ledger, None)]
     lines += ["", f"workspace    {ledger.workspace}"]
+    if JOB in os.environ and ledger.workspace.is_relative_to(Path.cwd()):
+        lines.append("! the workspace lies in this job's temporary folder: set ORCHESTRATOR_WORKSPACE to keep the next")
     lines += [f"submission   {result.submission}" for result in state.results if result.submission]
     lines += [f"report       {files[-1]}"]
     lines += [f"curves       python -m orchestrator ui {shlex.quote(str(state.study.plan_path))}"]
