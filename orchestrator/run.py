@@ -57,7 +57,7 @@ def run(plan_path: str | Path, overrides: Sequence[str] = (), only: Sequence[str
             say("nothing left to do: all that this plan asks for is in the workspace")
         champion = crown(state.study, ledger, state.board, state.results)
         files = page.write(state, ledger)
-        say(conclusion(state, ledger, champion, files))
+        say(conclusion(state, ledger, champion, files, walk.chosen))
         return 1 if faults(state, ledger, walk.chosen) else 0
 
 

@@ -127,8 +127,10 @@ def faults(state: Review, ledger: Ledger, chosen: frozenset[str] | None) -> list
     return found + [f"phase {name} waits for a gate that did not pass" for name in state.waiting]
 
 
-def conclusion(state: Review, ledger: Ledger, champion: Champion | None, files: Sequence[Path]) -> str:
-    """What came out and where it lies."""
+def conclusion(
+    state: Review, ledger: Ledger, champion: Champion | None, files: Sequence[Path], chosen: frozenset[str] | None
+) -> str:
+    """What came out and where it lies; `chosen` as `--only` named them."""
     lines: list[str] = []
     for decision in state.decisions:
         if decision.best and decision.scores:
@@ -139,7 +141,7 @@ def conclusion(state: Review, ledger: Ledger, champion: Champion | None, files: 
         lines.append(f"{result.name}: {verdict}; H against {result.reference.name}: {result.gain}")
     if champion is not None:
         lines.append(f"champion: {champion.name}, H {champion.hmean:.4f}: {champion.why}")
-    lines += [f"! {fault}" for fault in faults(state, ledger, None)]
+    lines += [f"! {fault}" for fault in faults(state, ledger, chosen)]
     lines += ["", f"workspace    {ledger.workspace}"]
     if JOB in os.environ and ledger.workspace.is_relative_to(Path.cwd()):
         lines.append("! the workspace lies in this job's temporary folder: set ORCHESTRATOR_WORKSPACE to keep the next")
