@@ -1,5 +1,6 @@
 # make demo   set up, run plans/quickstart.yaml on this machine, say where to look
 # make test   set up, static checks, tests
+# make bench  every fast path beside its peers: a table and build/bench.json (minutes; a quiet machine)
 # The rest:   setup  check  test-slow  format  lock  clean
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -7,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo check test test-slow format lock clean
+.PHONY: setup demo check test test-slow bench format lock clean
 
 setup: .venv/ready
 
@@ -45,7 +46,14 @@ format: setup
 
 # Exact versions of all that is installed here, less the project itself and the oracle's own needs.
 lock: .venv/oracle
-	@$(PY) -m pip freeze --all --exclude-editable | grep -v "^pip==" | grep -vixFf requirements-oracle.lock > requirements.lock
+	@$(PY) -m pip freeze --all --exclude-editable | grep -v "^pip==" | grep -vixFf requirements-oracle.lock | grep -vixFf requirements-bench.lock > requirements.lock
 
 clean:
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+
+# The peers, without their own pins (they ask for another OpenCV and another hub): only what the benchmarks import of them.
+.venv/peers: .venv/oracle requirements-bench.lock
+	@$(PIP) install --no-deps --requirement requirements-bench.lock && touch $@
+
+bench: .venv/peers
+	$(PY) -m benchmarks
