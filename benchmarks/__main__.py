@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ[name] = "1"  # before anything that reads them is imported
-
 import argparse
 import importlib
 import importlib.metadata
 import json
+import os
 import platform
 import sys
 from pathlib import Path
@@ -21,13 +17,15 @@ import cv2
 from benchmarks.harness import GROWTH, STANDARD, Contest, measure
 from detector.files import write_text
 
-# In the order of the table; a job is a module of benchmarks/jobs with `contest(scale)` and, where it makes sense, GROWS.
+# In the order of the table. A job is a module of benchmarks/jobs with `contest(scale)` and, where it makes sense, GROWS.
 JOBS = (
     "cleval", "cleval_competition", "iou", "targets", "quads", "polygons", "ohem", "pipeline",
     "threshold_search", "evaluate", "train_step", "inference",
 )  # fmt: skip
-PACKAGES = ("numpy", "numba", "opencv-python-headless", "pyclipper", "shapely", "scipy", "torch", "timm", "albumentations",
-            "cleval", "python-doctr", "rapidocr-onnxruntime")  # fmt: skip
+PACKAGES = (
+    "numpy", "numba", "opencv-python-headless", "pyclipper", "shapely", "scipy", "torch", "timm", "albumentations",
+    "cleval", "python-doctr", "rapidocr-onnxruntime",
+)  # fmt: skip
 OUT = Path("build/bench.json")
 
 
@@ -91,12 +89,10 @@ def _machine() -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "absent"
-    cpu = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.processor(),
-    ) if Path("/proc/cpuinfo").exists() else platform.processor()  # fmt: skip
-    return {"machine": {"cpu": cpu, "cores": os.cpu_count(), "system": platform.platform(),
-                        "python": platform.python_version(), "threads": 1, "versions": versions}}  # fmt: skip
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    cpu = next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), platform.processor())
+    facts = {"cpu": cpu, "cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
+    return {"machine": facts | {"threads": 1, "versions": versions}}
 
 
 def _write(report: dict[str, Any]) -> None:
