@@ -17,7 +17,7 @@ import cv2
 from benchmarks.harness import GROWTH, STANDARD, Contest, measure
 from detector.files import write_text
 
-# In the order of the table. A job is a module of benchmarks/jobs with `contest(scale)` and, where it makes sense, GROWS.
+# In the order of the table; a module of benchmarks/jobs each, with `contest(scale)` and, where it makes sense, GROWS.
 JOBS = (
     "cleval", "cleval_competition", "iou", "targets", "quads", "polygons", "ohem", "pipeline",
     "threshold_search", "evaluate", "train_step", "inference",
