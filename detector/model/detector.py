@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.config import Config
-from detector.model.decoders import DECODERS
+from detector.model.decoders import DECODERS, Decoder
 from detector.model.encoder import Encoder
 from detector.model.head import Head
 
@@ -26,7 +26,7 @@ class Logits(NamedTuple):
 class Detector(nn.Module):
     """Images to logits; `build` is the way to make one."""
 
-    def __init__(self, encoder: Encoder, decoder: nn.Module, head: Head) -> None:
+    def __init__(self, encoder: Encoder, decoder: Decoder, head: Head) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
@@ -34,8 +34,8 @@ class Detector(nn.Module):
 
     def forward(self, image_B3HW: Tensor) -> Logits:
         """Logits of both maps; `image_B3HW` as `detector.geometry.normalise` makes it."""
-        x = self.decoder(self.encoder(image_B3HW))
-        return Logits(self.head.prob(x), self.head.thresh(x))
+        pieces = self.decoder(self.encoder(image_B3HW))
+        return Logits(self.head.prob(pieces), self.head.thresh(pieces))
 
     def probabilities(self, image_B3HW: Tensor) -> Tensor:
         """P in [0, 1], float32 (B, H, W), from its branch alone: what inference needs."""

@@ -1,18 +1,20 @@
 """The head: logits of the probability map P and the threshold map T (section 3.1 of Liao et al. 2020).
 
-Shapes: B batch; C channels; H, W canvas px. Each branch is conv3x3 - BN - ReLU - up2 - BN - ReLU - up2, with `up2` a
-2x2 transposed convolution of stride 2: from stride 4 to full resolution.
+Shapes: B batch; C channels of all pieces together; H, W canvas px. Each branch is conv3x3 - BN - ReLU - up2 - BN -
+ReLU - up2, with `up2` a 2x2 transposed convolution of stride 2: from stride 4 to full resolution.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detector.model.decoders import conv_bn
+from detector.model.decoders import ConvNorm
+from detector.model.pyramid import Piece
 
 PRIOR_P = (
     0.1  # share of shrunk text on a receipt's canvas is .05-.15: start there, not at .5 (Lin et al. 2017, 1708.02002)
@@ -46,7 +48,7 @@ class Branch(nn.Module):
 
     def __init__(self, channels: int, width: int, prior: float) -> None:
         super().__init__()
-        self.conv = conv_bn(channels, width)
+        self.conv = ConvNorm(channels, width)
         self.up = Up2(width, width)
         self.norm = nn.BatchNorm2d(width)
         self.out = Up2(width, 1, bias=True)
@@ -54,9 +56,9 @@ class Branch(nn.Module):
         assert self.out.bias is not None
         nn.init.constant_(self.out.bias, math.log(prior / (1 - prior)))
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, C, H/4, W/4) -> logits (B, H, W)."""
-        x = F.relu(self.norm(self.up(self.conv(x_BCHW))), inplace=True)
+    def forward(self, pieces: Sequence[Piece]) -> Tensor:
+        """What the decoder gives, the finest at (H/4, W/4) -> logits (B, H, W)."""
+        x = F.relu(self.norm(self.up(self.conv.of_pieces(pieces))), inplace=True)
         logits: Tensor = self.out(x)
         return logits.squeeze(1)
 
