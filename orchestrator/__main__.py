@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from detector.errors import InputError
-from orchestrator import commands, predicting
+from orchestrator import commands, data_commands, predicting
 
 TIPS = """\
 Tip: begin with `python -m orchestrator check plans/quickstart.yaml`, then leave `check` out to run it. The same command
@@ -92,7 +92,7 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     made.add_argument("--port", type=int, default=5000, help="0 takes any free one (default 5000)")
     made = command("sync", commands.sync)
     made.add_argument("plan", metavar="PLAN", help="plan file, or workspace folder")
-    _data_arguments(sub.add_parser("data", help="Make and check data", description="Make and check data."))
+    data_commands.arguments(sub.add_parser("data", help="Make and check data", description="Make and check data."))
     return parser, list(sub.choices)
 
 
@@ -134,22 +134,6 @@ def _score_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("predictions", metavar="PREDICTIONS", help="submission .csv, or .json in the annotations' form")
     parser.add_argument("annotations", metavar="ANNOTATIONS", help=".json in the competition's format")
     parser.add_argument("--variant", choices=("competition", "official"), default="competition", help="CLEval's rules")
-
-
-def _data_arguments(parser: argparse.ArgumentParser) -> None:
-    sub = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    synth = sub.add_parser("synth", help="make synthetic receipts", description=commands.synth.__doc__)
-    synth.set_defaults(handler=commands.synth)
-    synth.add_argument("folder", metavar="FOLDER", help="gets images/ and annotations.json")
-    synth.add_argument("--count", type=int, default=100, help="pages (default 100)")
-    synth.add_argument("--seed", type=int, default=0, help="of everything drawn (default 0)")
-    synth.add_argument("--size", type=int, default=640, help="longest side, px (default 640)")
-    synth.add_argument("--force", action="store_true", help="write over existing pages")
-    check = sub.add_parser("check", help="read data as a training would", description=commands.data_check.__doc__)
-    check.set_defaults(handler=commands.data_check)
-    check.add_argument("annotations", metavar="ANNOTATIONS", help=".json in the competition's format")
-    check.add_argument("images", metavar="IMAGES", help="folder of the images")
-    check.add_argument("--json", action="store_true", help="for machines")
 
 
 if __name__ == "__main__":

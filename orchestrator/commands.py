@@ -31,17 +31,17 @@ def check(arguments: Namespace) -> Answer:
 
     study = _study(arguments)
     states = _states(study) if study.data is not None else {}
-    return (_json(preview.as_json(study, states)) if arguments.json else preview.text(study, states)), 0
+    return (as_json(preview.as_json(study, states)) if arguments.json else preview.text(study, states)), 0
 
 
 def runs(arguments: Namespace) -> Answer:
     """List every trial with its state and best scores."""
     listed = _runs(_study(arguments))
     if arguments.json:
-        return _json(listed), 0
+        return as_json(listed), 0
     head = ("trial", "digest", "state", "epochs", "H", "P", "R", "time", "")
     cells = [head, *(_run_cells(entry) for entry in listed)]
-    return "\n".join(_aligned(cells)) if listed else "no trials yet", 0
+    return "\n".join(aligned(cells)) if listed else "no trials yet", 0
 
 
 def score(arguments: Namespace) -> Answer:
@@ -50,13 +50,13 @@ def score(arguments: Namespace) -> Answer:
 
     result = score_files(Path(arguments.predictions), Path(arguments.annotations), arguments.variant)
     if arguments.json:
-        return _json(result.as_json()), 0
+        return as_json(result.as_json()), 0
     sets = (("CLEval macro", result.macro), ("CLEval micro", result.micro), ("IoU > 0.5", result.iou))
     cells = [
         (f"{len(result.counts)} images, {result.variant}", "H", "P", "R"),
         *((name, f"{s.hmean:.4f}", f"{s.precision:.4f}", f"{s.recall:.4f}") for name, s in sets),
     ]
-    return "\n".join(_aligned(cells)), 0
+    return "\n".join(aligned(cells)), 0
 
 
 def schema(arguments: Namespace) -> Answer:
@@ -64,7 +64,7 @@ def schema(arguments: Namespace) -> Answer:
     from detector.files import write_text
     from orchestrator.plan.schema import json_schema
 
-    content = _json(json_schema())
+    content = as_json(json_schema())
     if arguments.output is None:
         return content, 0
     write_text(Path(arguments.output), content + "\n")
@@ -81,17 +81,6 @@ def synth(arguments: Namespace) -> Answer:
     reading = make_pages(folder, arguments.count, seed=arguments.seed, size=arguments.size)
     words = sum(len(page.words) for page in reading.pages)
     return f"{len(reading.pages)} pages, {words} words -> {folder / 'images'}, {folder / 'annotations.json'}", 0
-
-
-def data_check(arguments: Namespace) -> Answer:
-    """Read annotations and images as a training would, and say what is in them."""
-    from detector.data.formats import read_annotations
-
-    reading = read_annotations(Path(arguments.annotations), Path(arguments.images))
-    if arguments.json:
-        return _json({"counts": reading.counts, "notes": list(reading.notes)}), 0
-    counts = _aligned([(name, str(count)) for name, count in reading.counts.items()])
-    return "\n".join([*counts, *reading.notes]), 0
 
 
 def ui(arguments: Namespace) -> Answer:
@@ -200,10 +189,12 @@ def _run_cells(entry: dict[str, Any]) -> tuple[str, ...]:
 # --- text ------------------------------------------------------------------------------------------------------------
 
 
-def _json(value: Any) -> str:
+def as_json(value: Any) -> str:
+    """A value as JSON for stdout."""
     return json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
 
 
-def _aligned(cells: Sequence[tuple[str, ...]]) -> list[str]:
+def aligned(cells: Sequence[tuple[str, ...]]) -> list[str]:
+    """Rows of cells as lines, columns one below the other."""
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))] if cells else []
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]

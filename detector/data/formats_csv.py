@@ -23,7 +23,7 @@ from detector.files import write_text
 from detector.types import Float64
 
 HEADER = ("filename", "polygons")
-_NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
 
 def write_submission(path: Path, polygons: Mapping[str, Sequence[Float64]]) -> None:
@@ -93,7 +93,7 @@ def _polygon(path: Path, line: int, name: str, text: str) -> Float64:
     where = f"{path}:{line}: file {name}"
     values = []
     for word in text.split():
-        if _NUMBER.fullmatch(word) is None or not math.isfinite(float(word)):
+        if NUMBER.fullmatch(word) is None or not math.isfinite(float(word)):
             raise DataError(f"{where}: coordinates must be finite numbers, got {word[:40]!r}; mend the line")
         values.append(float(word))
     if len(values) % 2 or len(values) < 6:

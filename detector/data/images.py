@@ -67,6 +67,19 @@ def image_size(path: Path) -> tuple[int, int]:
         raise _unusable(path, error) from error
 
 
+def orientation(path: Path) -> int:
+    """The value of the EXIF tag 274, 1..8; 1 where there is none. From 5 on, width and height are stored swapped.
+
+    Raises:
+        DataError: the file is missing, damaged or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return _orientation(image)
+    except _DAMAGED as error:
+        raise _unusable(path, error) from error
+
+
 def list_images(folder: Path) -> tuple[Path, ...]:
     """The image files of a folder (by suffix, hidden files and subfolders left out), `a_2` before `a_10`.
 
@@ -79,7 +92,7 @@ def list_images(folder: Path) -> tuple[Path, ...]:
     files = [path for path in files if path.is_file()]
     if not files:
         raise DataError(f"{folder}: holds no image ({', '.join(sorted(SUFFIXES))}); check the path")
-    return tuple(sorted(files, key=lambda path: _natural(path.name)))
+    return tuple(sorted(files, key=lambda path: natural(path.name)))
 
 
 class Shelf:
@@ -123,7 +136,8 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
+def natural(name: str) -> tuple[list[tuple[int, str]], str]:
+    """Sort key under which `a_2` is before `a_10`."""
     parts = re.split(r"([0-9]+)", name)
     return [(int(part), "") if index % 2 else (-1, part) for index, part in enumerate(parts)], name
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from detector.types import Float64, Word
 NO_AREA_PX2 = 1e-9
 _IMAGE_KEYS = frozenset({"img_w", "img_h", "words"})
 _WORD_KEYS = frozenset({"points", "transcription", "illegibility", "orientation", "language"})
-_DROPPED = {
+DROPPED = {
     "no_points": "has no points; dropped",
     "few_vertices": "has fewer than 3 vertices; dropped",
     "no_area": "has no area; dropped",
@@ -31,11 +31,20 @@ _DROPPED = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parsed:
-    """Words by file name, in the file's order, with what was counted and noted (see `formats.Reading`)."""
+    """Words by file name, in the file's order, with what was counted and noted (see `formats.Reading`).
+
+    Attributes:
+        dropped: (image, word, why) of every word that was left out; `why` is a key of `DROPPED`.
+        unknown: keys that the format does not have -> (times, first place).
+        sizes: (img_w, img_h) of the images that have both as whole numbers; they may be stale.
+    """
 
     words: dict[str, tuple[Word, ...]]
     counts: dict[str, int]
     notes: tuple[str, ...]
+    dropped: tuple[tuple[str, str, str], ...] = ()
+    unknown: dict[str, tuple[int, str]] = field(default_factory=dict)
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def parse_words(path: Path, keep_flat: bool = False) -> Parsed:
@@ -44,7 +53,7 @@ def parse_words(path: Path, keep_flat: bool = False) -> Parsed:
     Raises:
         DataError: the file cannot be read or breaks the format.
     """
-    root = _load(path)
+    root = load_strictly(path)
     if not isinstance(root, dict) or not isinstance(root.get("images"), dict):
         raise DataError(f'{path}: must be {{"images": {{FILE: {{"words": ...}}}}}}, got {_kind(root)}; check the file')
     parser = _Parser(path, keep_flat)
@@ -52,7 +61,16 @@ def parse_words(path: Path, keep_flat: bool = False) -> Parsed:
         if key != "images":
             parser.unknown(key, "beside `images`")
     words = {name: parser.image(name, entry) for name, entry in root["images"].items()}
-    return Parsed(words, parser.totals(words), tuple(parser.notes))
+    return Parsed(
+        words, parser.totals(words), tuple(parser.notes), tuple(parser.dropped), parser.strangers, parser.sizes
+    )
+
+
+def why_dropped(polygon_V2: Float64, keep_flat: bool = False) -> str | None:
+    """Why a polygon is no word (a key of `DROPPED`), or None; with `keep_flat` one without an area is."""
+    if len(polygon_V2) < 3:
+        return "few_vertices" if len(polygon_V2) else "no_points"
+    return "no_area" if not keep_flat and area(polygon_V2) < NO_AREA_PX2 else None
 
 
 class _Parser:
@@ -63,17 +81,22 @@ class _Parser:
         self.keep_flat = keep_flat
         self.counts: Counter[str] = Counter()
         self.notes: list[str] = []
-        self.strangers: Counter[str] = Counter()
+        self.strangers: dict[str, tuple[int, str]] = {}
+        self.dropped: list[tuple[str, str, str]] = []
+        self.sizes: dict[str, tuple[int, int]] = {}
 
     def image(self, name: str, entry: Any) -> tuple[Word, ...]:
         where = f"{self.path}: image {name}"
-        _confined(self.path, name)
+        confine(f"{self.path}: image {name!r}", name)
         if not isinstance(entry, dict):
             raise DataError(f"{where}: must be an object with `words`, got {_kind(entry)}; mend the entry")
         for key in ("img_w", "img_h"):  # stale sizes are legal, other things than numbers are not
             value = entry.get(key)
             if value is not None and type(value) not in (int, float):
                 raise DataError(f"{where}: `{key}` must be a number, got {_kind(value)}; mend or remove it")
+        width, height = entry.get("img_w"), entry.get("img_h")
+        if isinstance(width, int) and isinstance(height, int):
+            self.sizes[name] = width, height
         for key in sorted(entry.keys() - _IMAGE_KEYS):
             self.unknown(key, f"image {name}")
         words = entry.get("words", {})
@@ -88,29 +111,25 @@ class _Parser:
             raise DataError(f"{where}: must be an object with `points`, got {_kind(value)}; mend the entry")
         for extra in sorted(value.keys() - _WORD_KEYS):
             self.unknown(extra, f"image {name}, word {key}")
-        polygon = _polygon(where, value["points"])
+        polygon = polygon_of(where, value["points"])
         text, ignore = _optional(where, value, "transcription", str), _optional(where, value, "illegibility", bool)
         orientation, language = _optional(where, value, "orientation", str), _optional(where, value, "language", list)
         if language is not None and not all(isinstance(entry, str) for entry in language):
             raise DataError(f"{where}: `language` must be a list of strings, got {language}; mend it")
-        fault = self.fault(polygon)
+        fault = why_dropped(polygon, self.keep_flat)
         if fault is not None:
             self.counts[fault] += 1
-            self.notes.append(f"image {name}, word {key}: {_DROPPED[fault]}")
+            self.dropped.append((name, key, fault))
+            self.notes.append(f"image {name}, word {key}: {DROPPED[fault]}")
             return None
         return Word(key, polygon, text, bool(ignore), orientation, None if language is None else tuple(language))
-
-    def fault(self, polygon_V2: Float64) -> str | None:
-        """Why a word is dropped: a key of `_DROPPED`, or None."""
-        if len(polygon_V2) < 3:
-            return "few_vertices" if len(polygon_V2) else "no_points"
-        return "no_area" if not self.keep_flat and area(polygon_V2) < NO_AREA_PX2 else None
 
     def unknown(self, key: str, place: str) -> None:
         """Count a key that the format does not have; it is noted once, with the first place it was seen at."""
         self.counts["unknown_keys"] += 1
-        self.strangers[key] += 1
-        if self.strangers[key] == 1:
+        count, first = self.strangers.get(key, (0, place))
+        self.strangers[key] = count + 1, first
+        if count == 0:
             self.notes.append(f"{place}: key {key!r} is not part of the format; not used")
 
     def totals(self, words: dict[str, tuple[Word, ...]]) -> dict[str, int]:
@@ -120,11 +139,12 @@ class _Parser:
             "words": sum(map(len, words.values())),
             "ignored": sum(word.ignore for page in words.values() for word in page),
             "without_words": sum(not page for page in words.values()),
-            **{key: self.counts[key] for key in (*_DROPPED, "unknown_keys")},
+            **{key: self.counts[key] for key in (*DROPPED, "unknown_keys")},
         }
 
 
-def _polygon(where: str, points: Any) -> Float64:
+def polygon_of(where: str, points: Any) -> Float64:
+    """A JSON list of [x, y] as (V, 2), empty (0, 2) for []; DataError where a point is no pair of finite numbers."""
     if not isinstance(points, list):
         raise DataError(f"{where}: `points` must be a list of [x, y], got {_kind(points)}; mend the word")
     for point in points:
@@ -148,11 +168,11 @@ def _optional(where: str, value: dict[str, Any], key: str, kind: type) -> Any:
     return found
 
 
-def _confined(path: Path, name: str) -> None:
-    """A listed name is a bare file name: nothing outside the image folder can be reached by it."""
+def confine(where: str, name: str) -> None:
+    """A listed name is a bare file name: nothing outside the image folder can be reached by it. DataError otherwise."""
     broken = any("\ud800" <= sign <= "\udfff" for sign in name)  # half a surrogate pair: no file can be called so
     if broken or name in ("", ".", "..") or any(sign in name for sign in "/\\\0"):
-        raise DataError(f"{path}: image {name!r}: must be a bare file name inside the image folder; rename the entry")
+        raise DataError(f"{where}: must be a bare file name inside the image folder; rename the entry")
 
 
 def _short(value: object) -> str:
@@ -172,7 +192,7 @@ class _Repeating(dict[str, Any]):
     repeated: str
 
 
-def _load(path: Path) -> Any:
+def load_strictly(path: Path) -> Any:
     """The JSON value of a file; DataError where it cannot be read or an object has a key twice."""
     repeating: list[_Repeating] = []
 
