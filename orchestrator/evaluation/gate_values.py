@@ -14,7 +14,7 @@ import numpy as np
 
 from detector.types import Float64
 from orchestrator.evaluation.statistics import bootstrap
-from orchestrator.plan.expressions import Condition, Joined, Name, Number, Sum, Term
+from orchestrator.plan.conditions import Condition, Joined, Name, Number, Sum, Term
 from orchestrator.plan.study import Stat
 
 _SIGNS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}

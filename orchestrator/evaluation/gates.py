@@ -41,7 +41,7 @@ from orchestrator.evaluation.gate_values import Candidate, holds
 from orchestrator.evaluation.scores import STATS, Board
 from orchestrator.evaluation.statistics import Interval, bootstrap, paired_bootstrap
 from orchestrator.evaluation.tuning import Tuned
-from orchestrator.plan.expressions import gate as parse_gate
+from orchestrator.plan.conditions import gate as parse_gate
 from orchestrator.plan.study import Effect, Experiment, Phase, Stat, Study
 
 BASELINE: Final = "baseline"

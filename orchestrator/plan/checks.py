@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestrator.errors import Fault
-from orchestrator.plan import expressions, space
+from orchestrator.plan import conditions, space
 from orchestrator.plan.faults import from_pydantic
 from orchestrator.plan.names import Names
 from orchestrator.plan.schema import ExperimentSpec, PhaseSpec, Plan
@@ -106,9 +106,9 @@ def references(plan: Plan, tree: Tree) -> list[Fault]:
                 faults.append(tree.near(place).mark.fault(place, message))
         if phase.gate is not None:
             place = (*loc, "gate", "pass")
-            for name in dict.fromkeys(expressions.names(expressions.gate(phase.gate.condition))):
-                if name not in expressions.QUANTITIES and names.experiment(name) is None:
-                    hint = nearest(name, [*expressions.QUANTITIES, *names.experiments])
+            for name in dict.fromkeys(conditions.names(conditions.gate(phase.gate.condition))):
+                if name not in conditions.QUANTITIES and names.experiment(name) is None:
+                    hint = nearest(name, [*conditions.QUANTITIES, *names.experiments])
                     faults.append(tree.near(place).mark.fault(place, f"unknown name `{name}`{hint}"))
     return faults
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 
-from orchestrator.plan import expressions
+from orchestrator.plan import conditions, expressions
 from orchestrator.plan.spelling import nearest
 from orchestrator.plan.study import Effect, Stat, Top
 
@@ -111,7 +111,7 @@ def _of(value: Any) -> str | Top:
 
 def _condition(value: Any) -> str:
     text = _text(value, "a comparison such as `ci_low(best - baseline) > 0`")
-    expressions.gate(text)
+    conditions.gate(text)
     return text
 
 

@@ -15,7 +15,7 @@ from orchestrator.evaluation.gate_values import Candidate, holds
 from orchestrator.evaluation.gates import decide, verdict_of
 from orchestrator.evaluation.scores import Board, ImageScores, study_trials, top
 from orchestrator.evaluation.statistics import Interval
-from orchestrator.plan.expressions import gate
+from orchestrator.plan.conditions import gate
 from orchestrator.plan.study import Derive, Effect, Experiment, Gate, Phase, Study, Top, Trial
 
 IMAGES = 40

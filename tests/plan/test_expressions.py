@@ -6,21 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.plan.expressions import (
-    Call,
-    Compare,
-    Joined,
-    Name,
-    Number,
-    Sum,
-    cost_gpu_h,
-    distribution,
-    effect,
-    gate,
-    names,
-    span,
-    top,
-)
+from orchestrator.plan.conditions import Call, Compare, Joined, Name, Number, Sum, gate, names
+from orchestrator.plan.expressions import cost_gpu_h, distribution, effect, span, top
 from orchestrator.plan.study import Effect, Top
 
 
