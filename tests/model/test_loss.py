@@ -8,22 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional as F
 
+from benchmarks.peers import topk
 from detector.config import Loss
 from detector.model.detector import Logits
 from detector.model.loss import balanced_bce, dbnet_loss, dice, masked_l1
 
 RULE = Loss()
-
-
-def plain_bce(logit, text, mask, ratio):
-    """As the paper's code does it: torch.topk over the losses of all pixels without text."""
-    positive, negative = (text * mask).bool(), ((1 - text) * mask).bool()
-    each = F.binary_cross_entropy_with_logits(logit, text, reduction="none")
-    count = min(int(negative.sum()), int(positive.sum() * ratio))
-    hardest = torch.topk(each[negative], count).values
-    return (each[positive].sum() + hardest.sum()) / max(int(positive.sum()) + count, 1)
 
 
 @settings(max_examples=40, deadline=None)
@@ -36,7 +27,7 @@ def test_selection_equals_topk(seed, text_share, mask_share):
     # distinct logits: with ties topk's choice is arbitrary
     logit = (torch.randperm(2 * 9 * 11, generator=generator).float() / 20 - 5).view(shape)
     results = []
-    for bce in (balanced_bce, plain_bce):
+    for bce in (balanced_bce, topk.balanced_bce):
         leaf = logit.clone().requires_grad_()
         loss = bce(leaf, text, mask, 3.0)
         (gradient,) = torch.autograd.grad(loss, leaf, allow_unused=True)
