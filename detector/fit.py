@@ -27,7 +27,9 @@ from detector.data.dataset import TrainSet
 from detector.errors import DataError, TrainingFailed
 from detector.model.detector import Detector, build
 from detector.model.loss import dbnet_loss
+from detector.model.pointwise import prefer_onednn
 from detector.training.memory import keep_heap
+from detector.training.optimizer import adamw
 from detector.training.runtime import Epoch, FitResult, Runtime
 from detector.training.schedule import epoch_batches, learning_rate, steps_per_epoch
 from detector.training.state import Progress, load_state, save_state
@@ -99,7 +101,8 @@ class _Training:
         self._last = runtime.folder / "last.safetensors"
         resumes = runtime.resume and self._last.is_file()
         self._detector: Detector = build(config, weights=not resumes).to(self._device)
-        self._optimizer = _optimizer(self._detector, config)
+        prefer_onednn(self._detector, self._device)
+        self._optimizer = adamw(self._detector, config.optimizer)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=config.precision == "fp16")
         self._model: nn.Module = self._detector
         if world.size > 1:
@@ -220,15 +223,6 @@ class _Batches(Sampler[list[tuple[int, int]]]):
         batch_size, seed = self._config.batch_size, self._config.seed
         for batch in epoch_batches(self._count, batch_size, self._world.rank, self._world.size, seed, self.epoch):
             yield [(self.epoch, index) for index in batch]
-
-
-def _optimizer(model: nn.Module, config: Config) -> torch.optim.AdamW:
-    """AdamW; biases and normalisation (one dimension) are not decayed."""
-    weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    settings = config.optimizer
-    groups = [{"params": weights, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True)
 
 
 def _mix(*parts: int) -> int:

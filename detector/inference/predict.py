@@ -23,6 +23,7 @@ from detector.inference.bundle import is_bundle, read_bundle, save_bundle
 from detector.inference.postprocess import words_from_map
 from detector.inference.views import IDENTITY, View, view
 from detector.model.detector import Detector
+from detector.model.pointwise import prefer_onednn
 from detector.types import Detections, Float32, Page, UInt8
 
 __all__ = ["PageMap", "Predictor", "fuse", "page_map", "predict", "save_bundle", "words_of_page"]
@@ -144,8 +145,11 @@ class Predictor:
         if is_bundle(path):
             bundle = read_bundle(path)
             loaded = [(checkpoint.load(folder, device), weight) for folder, weight in bundle.members]
+            for (model, _), _ in loaded:
+                prefer_onednn(model, device)
             return cls([Member(*pair, weight) for pair, weight in loaded], bundle.views, bundle.rule)
         model, config = checkpoint.load(path, device)
+        prefer_onednn(model, device)
         return cls([Member(model, config, 1.0)], (IDENTITY,), config.postprocess)
 
     def maps(self, page: Page) -> PageMap:
