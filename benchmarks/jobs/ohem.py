@@ -13,7 +13,6 @@ from detector.config import Targets
 from detector.data.targets import targets
 from detector.model.loss import balanced_bce
 from detector.training.memory import keep_heap
-from detector.training.memory import keep_heap
 
 GROWS = True
 RATIO = 3.0
@@ -21,7 +20,6 @@ RATIO = 3.0
 
 def contest(scale: Scale) -> Contest:
     torch.set_num_threads(1)
-    keep_heap()  # as trainings do; else the larger maps pay a page fault for every 4 KiB, which is not the selection's cost
     keep_heap()  # as in a training on a CPU: both sides would else pay for fresh pages at every step
     truth = pages.words(scale)
     maps = targets([word.polygon_V2 for word in truth], [False] * len(truth), (scale.side_px, scale.side_px), Targets())
