@@ -1,6 +1,7 @@
 """The command line: `python -m orchestrator plans/x.yaml` runs a plan; other commands look, predict, score, serve.
 
-Exit codes: 0 done; 1 a trial failed or a gate did not pass; 2 the input is wrong; 130 interrupted.
+Exit codes: 0 done; 1 a trial failed, a gate did not pass, or `data check` found problems; 2 the input is wrong;
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from detector.errors import InputError
-from orchestrator import commands, data_commands, predicting
+from orchestrator import commands, data_commands, planning, predicting
 
 TIPS = """\
 Tip: begin with `python -m orchestrator check plans/quickstart.yaml`, then leave `check` out to run it. The same command
 again carries on where it was, and re-runs nothing that is finished.
-Exit codes: 0 done; 1 a trial failed or a gate did not pass; 2 the input is wrong; 130 interrupted."""
+Exit codes: 0 done; 1 a trial failed, a gate did not pass, or `data check` found problems; 2 the input is wrong;
+130 interrupted."""
 Handler = Callable[[argparse.Namespace], commands.Answer]
 
 
@@ -81,6 +83,8 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
 
     _plan_arguments(command("run", commands.run))
     _plan_arguments(command("check", commands.check, json_=True))
+    planning.explain_arguments(command("explain", planning.explain, json_=True))
+    planning.diff_arguments(command("diff", planning.diff, json_=True))
     _plan_arguments(command("runs", commands.runs, json_=True))
     _plan_arguments(command("report", commands.report), only=False)
     _predict_arguments(command("predict", predicting.predict))
@@ -98,21 +102,9 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
 
 def _plan_arguments(parser: argparse.ArgumentParser, *, only: bool = True) -> None:
     parser.add_argument("plan", metavar="PLAN", help="plan file (YAML)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a value: phase2.unet.image_size=1280, phase2.*.max_epochs=2, defaults.batch_size=2, seed=1",
-    )
+    planning.set_argument(parser)
     if only:
-        parser.add_argument(
-            "--only",
-            action="append",
-            default=[],
-            metavar="ID",
-            help="keep a phase, an experiment, or phase.experiment; may be given several times",
-        )
+        planning.choice_arguments(parser)
 
 
 def _predict_arguments(parser: argparse.ArgumentParser) -> None:

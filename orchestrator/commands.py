@@ -9,7 +9,7 @@ import json
 import math
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,7 +22,7 @@ def run(arguments: Namespace) -> Answer:
     """Run a plan, or carry on with it."""
     from orchestrator.run import run as run_plan
 
-    return "", run_plan(arguments.plan, overrides=arguments.set, only=arguments.only)
+    return "", run_plan(arguments.plan, overrides=arguments.set, only=chosen(arguments))
 
 
 def check(arguments: Namespace) -> Answer:
@@ -30,7 +30,7 @@ def check(arguments: Namespace) -> Answer:
     from orchestrator.plan import preview
 
     study = _study(arguments)
-    states = _states(study) if study.data is not None else {}
+    states = states_of(study) if study.data is not None else {}
     return (as_json(preview.as_json(study, states)) if arguments.json else preview.text(study, states)), 0
 
 
@@ -106,6 +106,16 @@ def report(arguments: Namespace) -> Answer:
     return "\n".join(f"-> {path}" for path in paths), 0
 
 
+def progress(items: Iterable[Any], what: str, total: int) -> Any:
+    """The items one by one, with a bar on a terminal."""
+    if not sys.stderr.isatty():
+        return items
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(items, description=what, total=total, console=Console(stderr=True))
+
+
 def print_now(line: str) -> None:
     """A line on stdout at once, before a command that lasts is over."""
     sys.stdout.write(line + "\n")
@@ -119,7 +129,20 @@ def _study(arguments: Namespace) -> Any:
     from orchestrator.plan.expand import expand
     from orchestrator.plan.loading import load
 
-    return expand(load(arguments.plan, arguments.set, arguments.only), require_data=False, pages=False)
+    return expand(load(arguments.plan, arguments.set, chosen(arguments)), require_data=False, pages=False)
+
+
+def chosen(arguments: Namespace) -> Sequence[str]:
+    """What `--only`, `--skip` and `--from` leave of a plan, as arguments of `--only`; empty for all of it."""
+    from orchestrator.plan.choice import choose
+    from orchestrator.plan.expand import expand
+    from orchestrator.plan.loading import load
+
+    only: Sequence[str] = arguments.only
+    if not arguments.skip and arguments.start is None:
+        return only
+    study = expand(load(arguments.plan, arguments.set, only), require_data=False, pages=False)
+    return choose(study, arguments.skip, arguments.start)
 
 
 def workspace_of(arguments: Namespace) -> Path:
@@ -131,7 +154,7 @@ def workspace_of(arguments: Namespace) -> Path:
     return given if given.is_dir() else expand.workspace_of(load(given, getattr(arguments, "set", ())))
 
 
-def _states(study: Any) -> dict[str, str]:
+def states_of(study: Any) -> dict[str, str]:
     """State of every trial that the ledger knows."""
     from orchestrator.ledger import Ledger
     from orchestrator.plan.preview import digests

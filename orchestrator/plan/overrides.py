@@ -41,7 +41,7 @@ def apply(tree: Tree, arguments: Sequence[str], faults: list[Fault]) -> Tree:
             continue
         leaf = _value(text.strip(), mark, faults)
         for loc in _places(tree, key.strip(), mark, faults):
-            tree = put(tree, loc, leaf)
+            tree = put(tree, loc, replace(leaf, under=tree.get(*loc)))
     return tree
 
 

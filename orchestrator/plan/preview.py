@@ -146,7 +146,7 @@ def text(study: Study, states: Mapping[str, str]) -> str:
         for experiment in phase.experiments:
             lines.append(_experiment_text(experiment))
             mine = [row for row in listed if (row.phase, row.experiment) == (phase.id, experiment.id)]
-            lines += _table([_cells(row, study.data is None) for row in mine])
+            lines += aligned([_cells(row, study.data is None) for row in mine], "    ")
     lines += ["", _totals_text(totals(study, listed))]
     found = warnings(study)
     if found:
@@ -187,7 +187,7 @@ def work(experiment: Experiment) -> str:
         count = rule.source.count * len(rule.repeats)
         times = [f" x {len(rule.folds)} folds"] if rule.folds else []
         times += [f" x {len(rule.seeds)} seeds"] if rule.seeds else []
-        changes = "".join(f" {key}={_value(value)}" for key, value in _flat(rule.changes).items())
+        changes = "".join(f" {key}={setting_text(value)}" for key, value in _flat(rule.changes).items())
         return f"{count} trial{'s' if count > 1 else ''}: {_top(rule.source)}{''.join(times)}{changes}"
     if experiment.thresholds is not None:
         of = experiment.thresholds.of
@@ -213,7 +213,7 @@ def effect_text(effect: Effect) -> str:
 
 
 def _cells(row: Row, provisional: bool) -> tuple[str, ...]:
-    settings = " ".join(f"{key}={_value(value)}" for key, value in row.settings.items())
+    settings = " ".join(f"{key}={setting_text(value)}" for key, value in row.settings.items())
     workers = f"{row.workers} workers" if row.workers and row.workers > 1 else ""
     digest = "" if row.digest is None else f"{row.digest}{'?' if provisional else ''}"
     return (
@@ -226,9 +226,10 @@ def _cells(row: Row, provisional: bool) -> tuple[str, ...]:
     )
 
 
-def _table(cells: Sequence[tuple[str, ...]]) -> list[str]:
+def aligned(cells: Sequence[tuple[str, ...]], indent: str = "") -> list[str]:
+    """Rows of cells as lines, columns one below the other; columns that are empty throughout are left out."""
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))] if cells else []
-    return ["    " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True) if w).rstrip() for row in cells]
+    return [indent + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True) if w).rstrip() for row in cells]
 
 
 def _totals_text(sums: Mapping[str, Any]) -> str:
@@ -245,7 +246,8 @@ def _top(top: Top) -> str:
     return f"top({top.scope}, {top.count})"
 
 
-def _value(value: Any) -> str:
+def setting_text(value: Any) -> str:
+    """A setting's value in a table."""
     return f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from ruamel.yaml import YAML
@@ -57,12 +57,14 @@ class Tree:
         mark: where the value starts.
         key: where its key starts; the value's own place for items of a sequence.
         raw: the scalar as written (`+0.0025` keeps its sign); None for mappings, sequences and quoted scalars.
+        under: what stood here before a plan that extends, or a `--set`, replaced it.
     """
 
     value: dict[str, Tree] | list[Tree] | Scalar
     mark: Mark
     key: Mark
     raw: str | None = None
+    under: Tree | None = field(default=None, compare=False, repr=False)
 
     def get(self, *loc: str | int) -> Tree | None:
         """The tree at `loc`, or None."""
@@ -278,7 +280,7 @@ def merge(base: Tree, over: Tree, loc: Loc = ()) -> Tree:
         return replace(over, value=merged)
     if isinstance(base.value, list) and isinstance(over.value, list) and loc and loc[-1] in ("phases", "experiments"):
         return replace(over, value=_merge_by_id(base.value, over.value, loc))
-    return over
+    return replace(over, under=base)
 
 
 def _merge_by_id(base: list[Tree], over: list[Tree], loc: Loc) -> list[Tree]:
