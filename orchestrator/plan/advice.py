@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orchestrator.plan.schema import PhaseSpec, Plan, SweepSpec
-from orchestrator.plan.settings import changes_speed, flat
+from orchestrator.plan.settings import changes_speed, flat_knobs
 from orchestrator.plan.spelling import nearest
 from orchestrator.plan.study import Asha
 from orchestrator.plan.tree import Loc, parse
@@ -38,7 +38,7 @@ def stopping(sweep: SweepSpec, trials: int, epochs: int) -> Stopping:
 
     An explicit `stop` is honoured, with a warning where it misleads; without one, ASHA only where it does not.
     """
-    speed = sorted(key for key in flat(sweep.space) if changes_speed(key))
+    speed = sorted(key for key in flat_knobs(sweep.space) if changes_speed(key))
     doubts = []
     if trials <= MIN_TRIALS:
         doubts.append(f"with {trials} trials it saves little and may lose the best; above {MIN_TRIALS} it pays")

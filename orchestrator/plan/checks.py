@@ -12,7 +12,7 @@ from orchestrator.plan import conditions, space
 from orchestrator.plan.faults import from_pydantic
 from orchestrator.plan.names import Names
 from orchestrator.plan.schema import ExperimentSpec, PhaseSpec, Plan
-from orchestrator.plan.settings import flat, nested, overlay, validate
+from orchestrator.plan.settings import flat, flat_knobs, nested, overlay, validate
 from orchestrator.plan.spelling import nearest
 from orchestrator.plan.study import Top
 from orchestrator.plan.tree import Loc, Tree
@@ -42,26 +42,42 @@ def settings(tree: Tree) -> list[Fault]:
 
 
 def _space(tree: Tree, loc: Loc, base: Mapping[str, Any]) -> Iterator[Fault]:
-    for key, value in flat(_mapping(tree, loc)).items():
-        place = (*loc, *key.split("."))
-        mark = tree.near(place).mark
+    written = flat_knobs(_mapping(tree, loc))
+    axes: dict[str, space.Axis] = {}
+    for key, value in written.items():
         try:
-            values = space.axis(value)
+            axes[key] = space.axis(value)
         except ValueError as error:
-            yield mark.fault(place, str(error))
-            continue
-        if not isinstance(values, tuple):
-            values = (values.low, values.high)
-        elif len(values) > CHECKED_VALUES:
-            values = (values[0], values[-1])
-        for number in values:
-            errors = [error for error in _errors(overlay(base, nested({key: number}))) if _at(error, key)]
-            if errors:
-                message = from_pydantic(errors[:1], tree, loc)[0].message
-                if errors[0]["type"] == "multiple_of" and isinstance(value, str) and "step" not in value:
-                    message += f"; or write {value} step {errors[0]['ctx']['multiple_of']}"
-                yield mark.fault(place, message)
-                break
+            yield _in_space(tree, loc, key, str(error))
+    if len(axes) < len(written):
+        return  # what they depend on may be among those that cannot be read
+    wrong = dict(space.relations(axes))
+    for key, value in written.items():
+        message = wrong.get(key) or ("" if wrong else _misfit(space.probes(axes, key), key, value, base, tree, loc))
+        if message:
+            yield _in_space(tree, loc, key, message)
+
+
+def _in_space(tree: Tree, loc: Loc, key: str, message: str) -> Fault:
+    place = (*loc, *key.split("."))
+    return tree.near(place).mark.fault(place, message)
+
+
+def _misfit(
+    probes: Iterator[dict[str, Any]], key: str, value: Any, base: Mapping[str, Any], tree: Tree, loc: Loc
+) -> str:
+    """What is wrong with the first value of a space that does not fit, or nothing."""
+    tried = list(probes)
+    for probe in tried if len(tried) <= CHECKED_VALUES else (tried[0], tried[-1]):
+        errors = [error for error in _errors(overlay(base, nested(probe))) if _at(error, key)]
+        if errors:
+            message = from_pydantic(errors[:1], tree, loc)[0].message
+            if errors[0]["type"] == "multiple_of" and isinstance(value, str) and "step" not in value:
+                message += f"; or write {value} step {errors[0]['ctx']['multiple_of']}"
+            if errors[0]["type"].startswith("int") and isinstance(value, str) and "uniform" in value:
+                message += "; write a..b or a list for whole numbers"
+            return message
+    return ""
 
 
 def _errors(data: Mapping[str, Any]) -> list[Any]:
@@ -205,16 +221,18 @@ def _experiment(plan: Plan, phase: PhaseSpec, spec: ExperimentSpec, names: Names
 def _sweep(spec: ExperimentSpec) -> Iterator[tuple[Loc, str]]:
     if spec.sweep is None:
         return
-    keys = flat(spec.sweep.space)
+    keys = flat_knobs(spec.sweep.space)
     if not keys:
         yield ("sweep", "space"), 'must not be empty; write {optimizer.lr: "loguniform(1e-4, 3e-3)"}'
         return
     for key in keys.keys() & flat(spec.changes).keys():
         yield ("set", *key.split(".")), f"`{key}` is swept too; keep it in one place"
     try:
-        axes = {key: space.axis(value) for key, value in keys.items()}
+        axes = space.axes_of(spec.sweep.space)
     except ValueError:
         return  # reported with its own place by `settings`
+    if any(space.relations(axes)):
+        return
     points = space.size(axes)
     if spec.sweep.trials is None and points is None:
         yield ("sweep",), "key `trials` is missing; only a space of lists and ranges can be run whole, as a grid"

@@ -128,20 +128,21 @@ def nest_settings(tree: Tree, faults: list[Fault]) -> Tree:
     for place in setting_places(tree):
         found = tree.get(*place)
         if found is not None and isinstance(found.value, dict):
-            tree = put(tree, place, _nested(found, place, faults))
+            tree = put(tree, place, _nested(found, place, (), faults))
     return tree
 
 
-def _nested(tree: Tree, loc: Loc, faults: list[Fault]) -> Tree:
+def _nested(tree: Tree, loc: Loc, above: tuple[str, ...], faults: list[Fault]) -> Tree:
     out = Tree({}, tree.mark, tree.key)
     for key, child in tree.items():
         parts = tuple(key.split("."))
-        if isinstance(child.value, dict):
-            child = _nested(child, (*loc, *parts), faults)
-        for name, leaf in child.items() if isinstance(child.value, dict) else [("", child)]:
+        deeper = isinstance(child.value, dict) and dotted((*above, *parts)) not in leaves()
+        if deeper:
+            child = _nested(child, (*loc, *parts), (*above, *parts), faults)
+        for name, leaf in child.items() if deeper else [("", child)]:
             target = (*parts, name) if name else parts
             out = _insert(out, target, leaf, (*loc, *target), faults)
-        if isinstance(child.value, dict) and not child.value:
+        if deeper and not child.value:
             out = _insert(out, parts, child, (*loc, *parts), faults)
     return out
 

@@ -164,7 +164,7 @@ class Maker:
         """The settings that a sweep adds to each of its trials; one empty point without a sweep."""
         if spec.sweep is None:
             return [{}]
-        axes = {key: space.axis(value) for key, value in flat(spec.sweep.space).items()}
+        axes = space.axes_of(spec.sweep.space)
         if spec.sweep.trials is None:
             return space.grid(axes)
         try:

@@ -136,7 +136,8 @@ class SweepSpec(Part):
     """A search over settings, drawn when the plan is read, so that every trial is known beforehand."""
 
     space: dict[str, Any] = Field(
-        description='setting -> "uniform(a, b)", "loguniform(a, b)", a..b, a..b step s, or a list of choices'
+        description='setting -> "uniform(a, b)", "loguniform(a, b)", a..b, a..b step s, a list of choices; or one of '
+        "{by: SETTING, values: {CASE: ...}} and {values: ..., times: SETTING}"
     )
     trials: int | None = Field(None, ge=1, le=10_000, description="random draws; without it, the whole grid")
     seed: int = Field(0, ge=0, description="of the draws")
@@ -251,11 +252,12 @@ def json_schema() -> dict[str, Any]:
         "properties": dict(sorted((nested | flat).items())),
         "additionalProperties": False,
     }
-    drawn = {"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1}]}
+    drawn = _drawn()
     definitions["Space"] = {
         "type": "object",
         "description": "setting -> values to try",
-        "properties": dict.fromkeys(sorted(leaves()), drawn) | {key: {"type": "object"} for key in _groups()},
+        "properties": {key: {"description": _meaning(knobs, key)} | drawn for key in sorted(leaves())}
+        | {key: {"type": "object", "description": f"settings below `{key}`"} for key in _groups()},
         "additionalProperties": False,
         "minProperties": 1,
     }
@@ -277,6 +279,25 @@ def json_schema() -> dict[str, Any]:
         "properties": properties | schema["properties"],
         "$defs": dict(sorted(definitions.items())),
     }
+
+
+def _drawn() -> dict[str, Any]:
+    """What a `space` may say of one setting."""
+    plain = [{"type": "string"}, {"type": "array", "minItems": 1}]
+    setting = {"type": "string", "description": "another setting of this space"}
+    cases = {"type": "object", "additionalProperties": {"anyOf": plain}, "minProperties": 1}
+    by = {"by": setting, "values": cases | {"description": "value of that setting -> values of this one"}}
+    times = {"values": {"anyOf": plain, "description": "what is drawn"}, "times": setting}
+    forms = [
+        {"type": "object", "properties": form, "required": list(form), "additionalProperties": False}
+        for form in (by, times)
+    ]
+    return {"anyOf": [*plain, *forms]}
+
+
+def _meaning(knobs: Mapping[str, Any], key: str) -> str:
+    definition = _knob(knobs, key) if "." in key else knobs["properties"][key]
+    return str(definition.get("description", ""))
 
 
 def _groups() -> list[str]:

@@ -101,6 +101,15 @@ def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
+def flat_knobs(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted keys, down to the knobs: what a `space` says of one may be a mapping of its own."""
+    out: dict[str, Any] = {}
+    for key, value in data.items():
+        below = isinstance(value, Mapping) and prefix + key not in leaves()
+        out |= flat_knobs(value, f"{prefix}{key}.") if below else {prefix + key: value}
+    return out
+
+
 def nested(data: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted keys as nested settings."""
     out: dict[str, Any] = {}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.plan.space import axis, draw, grid, size
+from orchestrator.plan.space import axes_of, axis, draw, grid, probes, relations, size
 
 
 @given(st.integers(0, 1000), st.integers(1, 20))
@@ -57,4 +59,97 @@ def test_the_grid_runs_its_last_key_fastest() -> None:
 @pytest.mark.parametrize("value", [[], [1, 1], "0.1..0.5", "choice(1, 2)", 5, None, {"a": 1}])
 def test_wrong_axes_are_refused(value: object) -> None:
     with pytest.raises(ValueError, match=r"expected|must not|once|needs a step"):
+        axis(value)
+
+
+# --- settings that depend on others ----------------------------------------------------------------------------------
+
+TIED = {
+    "inner_channels": {"by": "decoder", "values": {"unet": [128, 256]}},
+    "decoder": ["fpn", "unet"],
+    "batch_size": [2, 4],
+    "optimizer": {"lr": {"values": [1e-4, 2e-4], "times": "batch_size"}},
+}
+
+
+def test_the_grid_of_a_tied_space_is_that_of_nested_loops() -> None:
+    expected: list[dict[str, Any]] = []
+    for decoder in ("fpn", "unet"):
+        for channels in (128, 256) if decoder == "unet" else (None,):
+            for batch in (2, 4):
+                for lr in (1e-4, 2e-4):
+                    own = {} if channels is None else {"inner_channels": channels}
+                    expected.append({**own, "decoder": decoder, "batch_size": batch, "optimizer.lr": lr * batch})
+    axes = axes_of(TIED)
+    assert sorted(map(str, grid(axes))) == sorted(map(str, expected))
+    assert size(axes) == len(expected) == 12
+
+
+@given(st.integers(0, 1000), st.integers(1, 12))
+def test_draws_of_a_tied_space_are_points_of_its_grid(seed: int, trials: int) -> None:
+    axes = axes_of(TIED)
+    points = draw(axes, trials, seed)
+    assert all(point in grid(axes) for point in points) and len(points) == trials
+    assert points == draw(axes, 12, seed)[:trials]
+
+
+def test_a_drawn_number_is_scaled_and_a_whole_one_stays_whole() -> None:
+    axes = axes_of({"batch_size": [2, 4], "optimizer.lr": {"values": "loguniform(1e-4, 2e-4)", "times": "batch_size"}})
+    assert size(axes) is None
+    for point in draw(axes, 20, 0):
+        assert 1e-4 <= point["optimizer.lr"] / point["batch_size"] <= 2e-4
+    (point,) = grid(axes_of({"batch_size": [3], "max_epochs": {"values": [4], "times": "batch_size"}}))
+    assert point == {"batch_size": 3, "max_epochs": 12} and isinstance(point["max_epochs"], int)
+
+
+def test_what_depends_on_something_absent_is_absent() -> None:
+    axes = axes_of(
+        {
+            "decoder": ["fpn", "unet"],
+            "accumulate": {"by": "decoder", "values": {"unet": [2]}},
+            "batch_size": {"values": [1, 2], "times": "accumulate"},
+        }
+    )
+    assert grid(axes) == [
+        {"decoder": "fpn"},
+        {"decoder": "unet", "accumulate": 2, "batch_size": 2},
+        {"decoder": "unet", "accumulate": 2, "batch_size": 4},
+    ]
+
+
+def test_cases_are_read_as_yaml_reads_values() -> None:
+    axes = axes_of({"batch_size": [4, 8], "accumulate": {"by": "batch_size", "values": {"4": [2], "8": [1]}}})
+    assert grid(axes) == [{"batch_size": 4, "accumulate": 2}, {"batch_size": 8, "accumulate": 1}]
+
+
+def test_probes_reach_every_end() -> None:
+    axes = axes_of(TIED)
+    assert list(probes(axes, "inner_channels")) == [
+        {"decoder": "unet", "inner_channels": 128},
+        {"decoder": "unet", "inner_channels": 256},
+    ]
+    assert {probe["optimizer.lr"] for probe in probes(axes, "optimizer.lr")} == {2e-4, 4e-4, 8e-4}
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"a": {"by": "b", "values": {"1": [1]}}}, "`by` must name a setting of this space, got `b`"),
+        ({"a": {"times": "b", "values": [1]}, "b": {"times": "a", "values": [1]}}, "in a circle, got a -> b -> a"),
+        ({"a": {"by": "b", "values": {"x": [1]}}, "b": "uniform(0, 1)"}, "is drawn from a distribution; use `times`"),
+        ({"a": {"by": "b", "values": {"y": [1]}}, "b": ["x", "z"]}, "`y` is not among the values of `b`"),
+        ({"a": {"times": "b", "values": [1]}, "b": ["x"]}, "`times` needs numbers, got 'x'"),
+    ],
+)
+def test_wrong_ties_are_told(space: dict[str, Any], message: str) -> None:
+    axes = {key: axis(value) for key, value in space.items()}
+    assert message in next(iter(relations(axes)))[1]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"by": "b"}, {"by": "b", "values": [1]}, {"by": "b", "values": {}}, {"values": {"x": [1]}, "times": "b"}],
+)
+def test_wrong_forms_of_ties_are_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="expected, got a mapping of"):
         axis(value)
