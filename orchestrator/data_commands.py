@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections import Counter
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from detector.errors import DataError, InputError
 from orchestrator import commands
-from orchestrator.commands import Answer
+from orchestrator.commands import Answer, progress
+
+if TYPE_CHECKING:
+    from detector.data.check import Part
 
 # The names of `detector.data.convert`, which loads OpenCV: `--help` must not wait for it. A test compares them.
 FORMATS: Final = ("competition", "icdar", "sroie", "paddle", "labelme", "coco-text", "coco")
@@ -22,6 +27,11 @@ formats:
   coco         one JSON with images and annotations
 
 What the target does not hold is counted and said; what would change or drop words is refused without --lossy."""
+
+CHECK_HELP: Final = """\
+All sets are checked together: an image of one must not be in another.
+Exit codes: 0 no problems (there may be notices); 1 problems; 2 the input is wrong, e.g. annotations that break their
+format."""
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -43,11 +53,15 @@ def arguments(parser: ArgumentParser) -> None:
             formatter_class=RawDescriptionHelpFormatter,
         )
     )
-    check = sub.add_parser("check", help="read data as a training would", description=data_check.__doc__)
-    check.set_defaults(handler=data_check)
-    check.add_argument("annotations", metavar="ANNOTATIONS", help=".json in the competition's format")
-    check.add_argument("images", metavar="IMAGES", help="folder of the images")
-    check.add_argument("--json", action="store_true", help="for machines")
+    _check_arguments(
+        sub.add_parser(
+            "check",
+            help="look for what is wrong in files, images and words",
+            description=check.__doc__,
+            epilog=CHECK_HELP,
+            formatter_class=RawDescriptionHelpFormatter,
+        )
+    )
 
 
 def _convert_arguments(parser: ArgumentParser) -> None:
@@ -74,6 +88,21 @@ def _convert_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="write over existing files")
 
 
+def _check_arguments(parser: ArgumentParser) -> None:
+    parser.set_defaults(handler=check)
+    parser.add_argument(
+        "sets",
+        metavar="SET",
+        nargs="+",
+        help="folder with annotations (*.json) and images/, an annotation file, or a plan file (its data)",
+    )
+    parser.add_argument("--images", metavar="DIR", help="the image files, where they are not in images/ beside")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write a page with pictures there (.html)")
+    parser.add_argument("--force", action="store_true", help="write over an existing page")
+    parser.add_argument("--threads", type=int, default=0, help="that decode (default: one a processor, 8 at most)")
+    parser.add_argument("--json", action="store_true", help="for machines; all findings")
+
+
 def convert(arguments: Namespace) -> Answer:
     """Convert annotations to another tool's format; say what it does not hold."""
     from detector.data.convert import convert as convert_files
@@ -94,12 +123,45 @@ def convert(arguments: Namespace) -> Answer:
     return "\n".join([f"{done.pages} pages, {done.words} words -> {out}", *done.notes]), 0
 
 
-def data_check(arguments: Namespace) -> Answer:
-    """Read annotations and images as a training would, and say what is in them."""
-    from detector.data.formats import read_annotations
+def check(arguments: Namespace) -> Answer:
+    """Look for missing, broken and equal images and for words that are none, in one set or several."""
+    from detector.data import check as checks
+    from orchestrator.report import data_page
 
-    reading = read_annotations(Path(arguments.annotations), Path(arguments.images))
+    out = None if arguments.output is None else Path(arguments.output)
+    if out is not None and out.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"-o {out}: a .html file expected; rename it")
+    if out is not None and out.exists() and not arguments.force:
+        raise InputError(f"-o {out}: exists already; choose another name or give --force")
+    parts = [part for given in arguments.sets for part in _parts(Path(given), arguments.images)]
+    twice = [name for name, count in Counter(part.name for part in parts).items() if count > 1]
+    if twice:
+        raise InputError(f"data check: two sets are called {twice[0]}; name each once, or rename a folder")
+    survey = checks.check(parts, lambda looks, total: progress(looks, "images", total), arguments.threads)
+    if out is not None:
+        data_page.write_page(out, survey)
+    code = 0 if survey.clean else 1
     if arguments.json:
-        return commands.as_json({"counts": reading.counts, "notes": list(reading.notes)}), 0
-    counts = commands.aligned([(name, str(count)) for name, count in reading.counts.items()])
-    return "\n".join([*counts, *reading.notes]), 0
+        return commands.as_json(data_page.as_json(survey)), code
+    lines = [*commands.aligned(data_page.as_cells(survey)), *data_page.as_lines(survey)]
+    return "\n".join(lines if out is None else [*lines, "", f"-> {out}"]), code
+
+
+def _parts(given: Path, images: str | None) -> list[Part]:
+    """The parts that an argument names; a plan's synthetic pages are made if they are not there."""
+    from detector.data.check import Part, parts_of
+
+    if given.suffix.lower() not in (".yaml", ".yml"):
+        return parts_of(given, None if images is None else Path(images))
+    from orchestrator.plan.data import places_of
+    from orchestrator.plan.expand import workspace_of
+    from orchestrator.plan.loading import load
+
+    plan = load(given)
+    places = places_of(plan.data, workspace_of(plan))
+    listed = [Part(f"{plan.roadmap}/{part}", *place) for part, place in places.items() if place[0] != Path()]
+    for part in listed:
+        if not part.annotations.is_file() or not part.images.is_dir():
+            lost = part.images if part.annotations.is_file() else part.annotations
+            raise DataError(f"{given}: data: {lost}: is not there; check the path")
+    return listed

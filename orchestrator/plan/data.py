@@ -47,7 +47,7 @@ def read_datasets(spec: DataSpec, workspace: Path) -> Datasets:
     """
     from detector.data.formats import read_annotations, read_images  # loads OpenCV: only where pages are read
 
-    places = _places(spec, workspace)
+    places = places_of(spec, workspace)
     readings = [read_annotations(*places[part]) for part in ("train", "val")]
     train, val = (reading.pages for reading in readings)
     test = read_images(places["test"][1]) if "test" in places else ()
@@ -61,7 +61,7 @@ def read_datasets(spec: DataSpec, workspace: Path) -> Datasets:
     return Datasets(train, val, test, _digest(train, val, hashes), folds, notes)
 
 
-def _places(spec: DataSpec, workspace: Path) -> dict[str, tuple[Path, Path]]:
+def places_of(spec: DataSpec, workspace: Path) -> dict[str, tuple[Path, Path]]:
     """Annotation file and image folder of each part; the test part's annotations are not read."""
     if spec.synthetic is not None:
         folder = make_synthetic(spec.synthetic, workspace)
@@ -116,7 +116,7 @@ def read_facts(spec: DataSpec, workspace: Path) -> DataFacts | None:
 def _signature(spec: DataSpec, workspace: Path) -> str:
     """Over the plan's data section, the code that reads, and the state of every file."""
     digest = blake2b(f"{TRAINING} {spec.model_dump_json()}".encode(), digest_size=16)
-    for part, (listed, images) in sorted(_places(spec, workspace).items()):
+    for part, (listed, images) in sorted(places_of(spec, workspace).items()):
         stat = listed.stat()
         digest.update(f"{part} {listed} {stat.st_size} {stat.st_mtime_ns}\n".encode())
         with os.scandir(images) as entries:

@@ -1,6 +1,6 @@
 """A small document (headings, paragraphs, tables, figures) and its two faces: Markdown, and one HTML file.
 
-All text is plain; each face escapes it. Figures are SVG: inside the HTML, files beside the Markdown.
+All text is plain; each face escapes it. Figures are inside the HTML, and files beside the Markdown.
 """
 
 from __future__ import annotations
@@ -39,14 +39,23 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A figure; `name` becomes its file's."""
+    """A figure; `name` becomes its file's, `kind` its suffix."""
 
     name: str
     caption: str
-    svg: bytes
+    data: bytes
+    kind: Literal["svg", "jpg"] = "svg"
 
 
-Block: TypeAlias = Heading | Text | Table | Picture
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """Small pictures beside each other."""
+
+    pictures: Sequence[Picture]
+
+
+Block: TypeAlias = Heading | Text | Table | Picture | Gallery
+_MEDIA = {"svg": "image/svg+xml", "jpg": "image/jpeg"}
 
 _COLOURS = {
     "confirmed": "good",
@@ -69,11 +78,14 @@ th { background: #f5f5f5; white-space: nowrap; }
 td.good { color: #06752c; font-weight: 600; } td.bad { color: #b3261e; font-weight: 600; } td.open { color: #7a5b00; }
 pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; font-size: 13px; }
 figure { margin: 1rem 0; } img { max-width: 100%; } figcaption { color: #666; font-size: 13px; }
+.gallery { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
+.gallery figure { margin: 0; width: 22rem; } .gallery img { border: 1px solid #ddd; }
+figcaption { overflow-wrap: anywhere; }
 """
 
 
 def markdown(blocks: Sequence[Block], folder: str) -> str:
-    """GitHub's Markdown; figures are looked for as `folder/NAME.svg`."""
+    """GitHub's Markdown; figures are looked for as `folder/NAME.KIND`."""
     parts: list[str] = []
     for block in blocks:
         if isinstance(block, Heading):
@@ -85,7 +97,8 @@ def markdown(blocks: Sequence[Block], folder: str) -> str:
             rows = [_row(block.header), "|" + "---|" * len(block.header), *(_row(row) for row in block.rows)]
             parts.append("\n".join(rows))
         else:
-            parts.append(f"![{_plain(block.caption)}]({folder}/{block.name}.svg)")
+            pictures = block.pictures if isinstance(block, Gallery) else [block]
+            parts += [f"![{_plain(one.caption)}]({folder}/{one.name}.{one.kind})" for one in pictures]
     return "\n\n".join(parts) + "\n"
 
 
@@ -108,12 +121,14 @@ def _html(block: Block) -> str:
         return f"<{tag}>{escape(block.text)}</{tag}>"
     if isinstance(block, Picture):
         # As an image, not inline: ids of two figures would clash, and an image runs no script.
-        data = base64.b64encode(block.svg).decode("ascii")
+        data = base64.b64encode(block.data).decode("ascii")
         caption = escape(block.caption)
         return (
-            f'<figure><img alt="{caption}" src="data:image/svg+xml;base64,{data}">'
+            f'<figure><img alt="{caption}" src="data:{_MEDIA[block.kind]};base64,{data}">'
             f"<figcaption>{caption}</figcaption></figure>"
         )
+    if isinstance(block, Gallery):
+        return '<div class="gallery">' + "\n".join(_html(picture) for picture in block.pictures) + "</div>"
     head = "".join(f"<th>{escape(cell)}</th>" for cell in block.header)
     rows = "".join("<tr>" + "".join(_cell(cell) for cell in row) + "</tr>\n" for row in block.rows)
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table></div>'

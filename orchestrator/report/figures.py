@@ -1,4 +1,4 @@
-"""Figures of a report as SVG: learning curves, and what each `thresh` scores.
+"""Figures of a report as SVG: learning curves, what each `thresh` scores, and histograms of data.
 
 Text becomes outlines, so a figure looks alike everywhere and no name of a plan ends as markup; names are drawn as they
 are, without matplotlib's mathematics.
@@ -13,6 +13,9 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,14 +68,46 @@ def threshold_curves(curves: Sequence[tuple[str, Sequence[tuple[float, float]]]]
         return _svg(figure)
 
 
+def histograms(panels: Sequence[tuple[str, Sequence[tuple[str, NDArray[np.float64]]]]], bins: int = 40) -> bytes:
+    """Histograms two a row, one line a set, as shares of each set: sets of different size compare.
+
+    Args:
+        panels: label with its unit, and (name, values) of each set; the last bin of a panel holds all above its .995
+            quantile, so that one outlier does not flatten the rest.
+    """
+    with _sheet((8.0, 2.6 * -(-len(panels) // 2))) as figure:
+        grid = figure.subplots(-(-len(panels) // 2), 2, squeeze=False).ravel()
+        for axes, (label, sets) in zip(grid, panels, strict=False):
+            values = np.concatenate([np.empty(0), *(values for _, values in sets)])
+            low, high = (np.floor(values.min()), np.quantile(values, 0.995)) if values.size else (0.0, 1.0)
+            # Whole steps: a bin of 1.3 would hold one count here and two there, teeth that are not in the data.
+            step = max(1, round((high - low) / bins))
+            edges = low + step * np.arange(max(4, (high - low) // step + 1) + 1)
+            for name, kept in sets:
+                share = np.histogram(np.minimum(kept, edges[-1]), edges)[0] / max(1, kept.size)
+                axes.stairs(share, edges, label=f"{name} ({kept.size:,})", linewidth=1.3)
+            axes.set_xlabel(label)
+            axes.set_ylabel("share")
+        for axes in grid[len(panels) :]:
+            axes.remove()
+        if panels and panels[0][1]:
+            figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper left", frameon=False, fontsize=8)
+        return _svg(figure)
+
+
 @contextmanager
 def _figure() -> Iterator[tuple[Figure, Axes]]:
+    with _sheet((8.0, 4.0)) as figure:
+        yield figure, figure.add_subplot()
+
+
+@contextmanager
+def _sheet(inches_wh: tuple[float, float]) -> Iterator[Figure]:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context({**_STYLE, "font.family": [_family(), "DejaVu Sans"]}):
-        figure = Figure(figsize=(8, 4), layout="constrained")
-        yield figure, figure.add_subplot()
+        yield Figure(figsize=inches_wh, layout="constrained")
 
 
 @lru_cache

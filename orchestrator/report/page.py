@@ -47,7 +47,7 @@ def write(state: Review, ledger: Ledger) -> tuple[Path, Path]:
     blocks = compose(state, ledger)
     for block in blocks:
         if isinstance(block, Picture):
-            write_bytes(ledger.workspace / FOLDER / f"{block.name}.svg", block.svg)
+            write_bytes(ledger.workspace / FOLDER / f"{block.name}.{block.kind}", block.data)
     paths = ledger.workspace / "report.md", ledger.workspace / "report.html"
     write_text(paths[0], markdown(blocks, FOLDER))
     write_text(paths[1], html(blocks))

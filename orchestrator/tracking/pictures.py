@@ -24,6 +24,8 @@ INK = (20, 20, 20)
 LONGEST_SIDE_PX = 1400  # of the picture; a receipt's words are readable, a file takes about 300 kB
 LINE_PX = 2
 TEXT_PX = 22
+Entry = tuple[tuple[int, int, int] | None, str]
+Placed = tuple[int, int, tuple[int, int, int] | None, str]
 
 
 def draw_page(
@@ -44,8 +46,29 @@ def draw_page(
     Raises:
         DataError: the image cannot be decoded.
     """
+    picture = page_picture(image, words, found.polygons, title=title)
+    with replacing(out) as draft:
+        picture.save(draft, quality=88, optimize=True)
+    return out
+
+
+def page_picture(
+    image: Path | UInt8,
+    words: Sequence[Word],
+    marked: Sequence[Float64],
+    *,
+    title: str = "",
+    names: tuple[str, str] = ("true words", "predicted"),
+    longest_px: int = LONGEST_SIDE_PX,
+) -> Image.Image:
+    """The page, shrunk to `longest_px`, with words green and `marked` polygons orange, and a legend above it.
+
+    Args:
+        image, title: as for `draw_page`.
+        names: what the legend calls words and marked polygons; "" leaves these out of it.
+    """
     page = _open(image)
-    scale = min(1.0, LONGEST_SIDE_PX / max(page.size))
+    scale = min(1.0, longest_px / max(page.size))
     if scale < 1.0:
         page = page.resize(
             (max(1, round(page.width * scale)), max(1, round(page.height * scale))), Image.Resampling.BOX
@@ -53,12 +76,16 @@ def draw_page(
     pen = ImageDraw.Draw(page)
     for word in words:
         _outline(pen, word.polygon_V2 * scale, IGNORED if word.ignore else TRUE)
-    for polygon in found.polygons:
+    for polygon in marked:
         _outline(pen, polygon * scale, FOUND)
-    picture = _under_legend(page, title, words, found)
-    with replacing(out) as draft:
-        picture.save(draft, quality=88, optimize=True)
-    return out
+    ignored = sum(word.ignore for word in words)
+    entries = [
+        (None, title),
+        (TRUE, f"{names[0]}: {len(words) - ignored}"),
+        (FOUND, f"{names[1]}: {len(marked)}" if names[1] else ""),
+        (IGNORED, f"don't care: {ignored}" if ignored else ""),
+    ]
+    return _under_legend(page, [(colour, text) for colour, text in entries if text])
 
 
 def _open(image: Path | UInt8) -> Image.Image:
@@ -76,17 +103,10 @@ def _outline(pen: ImageDraw.ImageDraw, polygon_V2: Float64, colour: tuple[int, i
     pen.line([*points, points[0]], fill=colour, width=LINE_PX, joint="curve")
 
 
-def _under_legend(page: Image.Image, title: str, words: Sequence[Word], found: Detections) -> Image.Image:
-    ignored = sum(word.ignore for word in words)
-    entries = [
-        (None, title),
-        (TRUE, f"true words: {len(words) - ignored}"),
-        (FOUND, f"predicted: {len(found.polygons)}"),
-        (IGNORED, f"don't care: {ignored}" if ignored else ""),
-    ]
+def _under_legend(page: Image.Image, entries: Sequence[Entry]) -> Image.Image:
     font = _font(TEXT_PX)
     width = max(page.width, 320)
-    rows, lines = _flow([(colour, text) for colour, text in entries if text], font, width)
+    rows, lines = _flow(entries, font, width)
     height = lines * (TEXT_PX + 12) + 8
     sheet = Image.new("RGB", (width, page.height + height), "white")
     sheet.paste(page, (0, height))
@@ -98,10 +118,6 @@ def _under_legend(page: Image.Image, title: str, words: Sequence[Word], found: D
             x += TEXT_PX + 4
         pen.text((x, y - 3), text, fill=INK, font=font)
     return sheet
-
-
-Entry = tuple[tuple[int, int, int] | None, str]
-Placed = tuple[int, int, tuple[int, int, int] | None, str]
 
 
 def _flow(entries: Sequence[Entry], font: ImageFont.FreeTypeFont, width: int) -> tuple[list[Placed], int]:

@@ -143,10 +143,8 @@ def test_data_is_made_checked_and_not_written_over(tmp_path: Path, capsys: pytes
     assert answer(capsys, *words)[0] == 0
     assert answer(capsys, *words)[0] == 2
     assert answer(capsys, *words, "--force")[0] == 0
-    code, out, _ = answer(
-        capsys, "data", "check", tmp_path / "d" / "annotations.json", tmp_path / "d" / "images", "--json"
-    )
-    assert code == 0 and json.loads(out)["counts"]["pages"] == 2
+    code, out, _ = answer(capsys, "data", "check", tmp_path / "d", "--json")
+    assert code == 0 and json.loads(out)["parts"][0]["pages"] == 2
 
 
 def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
