@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from detector.errors import InputError
-from orchestrator import commands, data_commands, planning, predicting
+from orchestrator import commands, data_commands, exporting, planning, predicting
 
 TIPS = """\
 Tip: begin with `python -m orchestrator check plans/quickstart.yaml`, then leave `check` out to run it. The same command
@@ -88,6 +88,7 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     _plan_arguments(command("runs", commands.runs, json_=True))
     _plan_arguments(command("report", commands.report), only=False)
     _predict_arguments(command("predict", predicting.predict))
+    exporting.arguments(command("export", exporting.export))
     _score_arguments(command("score", commands.score, json_=True))
     made = command("schema", commands.schema)
     made.add_argument("-o", "--output", metavar="FILE", help="write it there")
@@ -111,7 +112,8 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="folder of a checkpoint or ensemble, MLflow URI (runs:/ID/checkpoint), or `champion` with --plan",
+        help="folder of a checkpoint or ensemble, .onnx file of `export`, MLflow URI (runs:/ID/checkpoint), or "
+        "`champion` with --plan",
     )
     parser.add_argument("images", metavar="IMAGES", nargs="+", help="folders or image files")
     parser.add_argument(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from detector.errors import DataError, InputError
-from orchestrator.commands import Answer, workspace_of
+from orchestrator.commands import Answer, progress, workspace_of
 
 MLFLOW_SCHEMES: Final = ("runs:/", "models:/", "mlflow-artifacts:/")
 
@@ -27,8 +26,8 @@ def predict(arguments: Namespace) -> Answer:
         raise InputError(f"-o {out}: exists already; choose another name or give --force")
     pages = _pages([Path(path) for path in arguments.images])
     started_s = time.perf_counter()
-    predictor = Predictor.load(_model(arguments), arguments.device)
-    found = {page.name: predictor.words(page) for page in _progress(pages, "pages")}
+    predictor = Predictor.load(model_of(arguments), arguments.device)
+    found = {page.name: predictor.words(page) for page in progress(pages, "pages", len(pages))}
     if out.suffix.lower() == ".csv":
         write_submission(out, {name: words.polygons for name, words in found.items()})
     else:
@@ -37,7 +36,7 @@ def predict(arguments: Namespace) -> Answer:
     return f"{len(pages)} pages, {count} words, {time.perf_counter() - started_s:.1f} s -> {out}", 0
 
 
-def _model(arguments: Namespace) -> Path:
+def model_of(arguments: Namespace) -> Path:
     """The folder of a checkpoint or bundle, wherever it is named: as a path, in MLflow, or as a plan's champion."""
     named: str = arguments.model
     if named.startswith(MLFLOW_SCHEMES):
@@ -74,16 +73,6 @@ def _pages(paths: Sequence[Path]) -> list[Any]:
     if twice:
         raise DataError(f"images: {twice[0]} is there twice; predictions are kept by file name, so rename one")
     return pages
-
-
-def _progress(items: Sequence[Any], what: str) -> Any:
-    """The items one by one, with a bar on a terminal."""
-    if not sys.stderr.isatty():
-        return items
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(items, description=what, console=Console(stderr=True))
 
 
 def _write_words(out: Path, pages: Sequence[Any], found: Any) -> None:

@@ -1,5 +1,8 @@
 """Images to word polygons: page -> canvas -> network -> map -> words in the image frame.
 
+One path for all that computes: torch's model and an exported file are both a `detector.inference.network.Network`, and
+torch is loaded where a checkpoint is, not before.
+
 Shapes: H, W height and width in px, of the image or of its map. A map covers the page and nothing of the canvas's
 padding; it is kept as uint8 (255 means 1), which is all that maps on disk and in ensembles carry.
 """
@@ -7,28 +10,28 @@ padding; it is kept as uint8 (255 means 1), which is all that maps on disk and i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 
 from detector import checkpoint
 from detector.config import Config, Postprocess
 from detector.data.formats import read_image
 from detector.geometry import BORDER_RGB, Frame, fit_frame, normalise, warp
 from detector.inference.bundle import is_bundle, read_bundle, save_bundle
+from detector.inference.exported import load_onnx
+from detector.inference.network import MULTIPLE, Network, TorchNetwork
 from detector.inference.postprocess import words_from_map
 from detector.inference.views import IDENTITY, View, view
-from detector.model.detector import Detector
-from detector.model.pointwise import prefer_onednn
 from detector.types import Detections, Float32, Page, UInt8
 
-__all__ = ["PageMap", "Predictor", "fuse", "page_map", "predict", "save_bundle", "words_of_page"]
+if TYPE_CHECKING:
+    from detector.model.detector import Detector
 
-MULTIPLE = 32  # the encoder's largest stride divides every canvas
+__all__ = ["PageMap", "Predictor", "fuse", "map_of", "page_map", "predict", "save_bundle", "words_of_page"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,12 +50,25 @@ class PageMap:
 def page_map(
     model: Detector, config: Config, image_HW3: UInt8, *, size: int | None = None, views: Sequence[str] = (IDENTITY,)
 ) -> PageMap:
+    """The map of one page by a model of torch, on any device; it is put into evaluation mode for the call.
+
+    Args:
+        config: the model's own; its precision is used.
+        size, views: as of `map_of`; `size` is the config's `image_size` unless given.
+    """
+    training = model.training
+    model.eval()
+    try:
+        return map_of(TorchNetwork(model, config), image_HW3, size or config.image_size, views)
+    finally:
+        model.train(training)
+
+
+def map_of(network: Network, image_HW3: UInt8, size: int, views: Sequence[str] = (IDENTITY,)) -> PageMap:
     """The map of one page, the mean over its views.
 
     Args:
-        model: on any device; it is put into evaluation mode for the call.
-        config: the model's own; its precision is used (fp16 on a CPU, which has no arithmetic for it: fp32).
-        size: longest side of the page on the canvas, px; the config's `image_size` unless given.
+        size: longest side of the page on the canvas, px.
         views: names as `detector.inference.views.view` knows them, at least one.
 
     Raises:
@@ -61,16 +77,10 @@ def page_map(
     if not views:
         raise ValueError("at least one view is needed; `identity` is the plain one")
     height, width = image_HW3.shape[:2]
-    size = size or config.image_size
     frame = fit_frame((width, height), size, multiple=1)
     total: Float32 = np.zeros(frame.canvas_wh[::-1], dtype=np.float32)
-    training = model.training
-    model.eval()
-    try:
-        for name in views:
-            total += _seen(model, config, image_HW3, size, view(name), frame.canvas_wh)
-    finally:
-        model.train(training)
+    for name in views:
+        total += _seen(network, image_HW3, size, view(name), frame.canvas_wh)
     return PageMap(_to_bytes(total / np.float32(len(views))), frame)
 
 
@@ -110,15 +120,15 @@ def words_of_page(page_map: PageMap, rule: Postprocess) -> Detections:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Member:
-    """One network of a predictor."""
+    """One network of a predictor, with its config and its weight in the mean."""
 
-    model: Detector
+    network: Network
     config: Config
     weight: float
 
 
 class Predictor:
-    """A checkpoint or a bundle, ready to read pages.
+    """A checkpoint, a bundle or an exported file, ready to read pages.
 
     Attributes:
         members: networks with their configs and weights; a checkpoint is one member of weight 1.
@@ -133,34 +143,44 @@ class Predictor:
 
     @classmethod
     def load(cls, path: Path, device: str | None = None) -> Predictor:
-        """Load a checkpoint folder or a bundle folder.
+        """Load a checkpoint folder, a bundle folder or an `.onnx` file of `detector.inference.export`.
 
         Args:
             device: `cpu`, `cuda`...; a GPU where there is one, unless given.
 
         Raises:
-            CheckpointError: `path` is neither, or damaged.
+            CheckpointError: `path` is none of these, or damaged.
+            InputError: the device, or the runtime of exported files, is not there.
         """
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if is_bundle(path):
             bundle = read_bundle(path)
-            loaded = [(checkpoint.load(folder, device), weight) for folder, weight in bundle.members]
-            for (model, _), _ in loaded:
-                prefer_onednn(model, device)
-            return cls([Member(*pair, weight) for pair, weight in loaded], bundle.views, bundle.rule)
-        model, config = checkpoint.load(path, device)
-        prefer_onednn(model, device)
-        return cls([Member(model, config, 1.0)], (IDENTITY,), config.postprocess)
+            members = [Member(*_load(folder, device), weight) for folder, weight in bundle.members]
+            return cls(members, bundle.views, bundle.rule)
+        is_exported = Path(path).suffix.lower() == ".onnx" and not Path(path).is_dir()
+        network, config = load_onnx(path, device) if is_exported else _load(path, device)
+        return cls([Member(network, config, 1.0)], (IDENTITY,), config.postprocess)
 
     def maps(self, page: Page) -> PageMap:
         """The page's map: of the one member, or fused over all. DataError where the image cannot be read."""
         image = read_image(page.path)
-        maps = [page_map(m.model, m.config, image, views=self.views) for m in self.members]
+        maps = [map_of(m.network, image, m.config.image_size, self.views) for m in self.members]
         return fuse(maps, [m.weight for m in self.members])
 
     def words(self, page: Page) -> Detections:
         """The page's words in the image frame."""
         return words_of_page(self.maps(page), self.rule)
+
+
+def _load(folder: Path, device: str | None) -> tuple[Network, Config]:
+    """A checkpoint's network as torch computes it, in evaluation mode."""
+    import torch
+
+    from detector.model.pointwise import prefer_onednn
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model, config = checkpoint.load(folder, device)
+    prefer_onednn(model, device)
+    return TorchNetwork(model, config), config
 
 
 def predict(
@@ -172,7 +192,7 @@ def predict(
     """Words of every page, by page name; `on_page` is called after each.
 
     Raises:
-        CheckpointError: `model_path` is neither a checkpoint nor a bundle.
+        CheckpointError: `model_path` is neither a checkpoint, a bundle nor an exported file.
         DataError: an image cannot be read.
     """
     predictor = Predictor.load(Path(model_path), device)
@@ -184,7 +204,7 @@ def predict(
     return words
 
 
-def _seen(model: Detector, config: Config, image_HW3: UInt8, size: int, look: View, map_wh: tuple[int, int]) -> Float32:
+def _seen(network: Network, image_HW3: UInt8, size: int, look: View, map_wh: tuple[int, int]) -> Float32:
     """The map of one view, upright and of size `map_wh`."""
     height, width = image_HW3.shape[:2]
     frame = fit_frame((width, height), max(MULTIPLE, round(size * look.scale)), multiple=1)
@@ -193,17 +213,8 @@ def _seen(model: Detector, config: Config, image_HW3: UInt8, size: int, look: Vi
     canvas = np.empty((-(-rows // MULTIPLE) * MULTIPLE, -(-columns // MULTIPLE) * MULTIPLE, 3), dtype=np.uint8)
     canvas[:] = BORDER_RGB
     canvas[:rows, :columns] = content
-    device = next(model.parameters()).device
-    image_13HW = torch.from_numpy(normalise(canvas))[None].to(device, memory_format=torch.channels_last)
-    with torch.inference_mode(), _precision(config, device.type):
-        prob_HW = model.probabilities(image_13HW)[0, :rows, :columns].float().cpu().numpy()
+    prob_HW = network(normalise(canvas))[:rows, :columns]
     return _resized(np.ascontiguousarray(look.back(prob_HW)), map_wh)
-
-
-def _precision(config: Config, device: str) -> AbstractContextManager[object]:
-    if config.precision == "fp32" or (config.precision == "fp16" and device == "cpu"):
-        return nullcontext()
-    return torch.autocast(device, torch.bfloat16 if config.precision == "bf16" else torch.float16)
 
 
 def _resized(prob_HW: Float32, wh: tuple[int, int]) -> Float32:
