@@ -45,7 +45,7 @@ class TrainSet(Dataset[dict[str, Tensor]]):
         return len(self.pages)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
-        """One sample: `image_3HW` normalised, `prob_HW`, `prob_mask_HW`, `thresh_HW`, `thresh_mask_HW`; all float32.
+        """One sample: `image_3HW` normalised and `thresh_HW`, float32; `prob_HW` and both masks, bool.
 
         Raises:
             DataError: the image is missing or damaged.

@@ -2,7 +2,8 @@
 
 With D = area (1 - r^2) / perimeter of a word (eq. (8)): the probability map is 1 on the word shrunk by D; the threshold
 map is 1 - distance / D around its outline, the maximum over words, rescaled to thresh_min..thresh_max; it is judged
-within D of a word. Shapes: N words, V vertices; H, W canvas in px. Coordinates: canvas frame, corner origin.
+inside a word and within D of it. Shapes: N words, V vertices, P of all words, M = N + 1; H, W canvas in px.
+Coordinates: canvas frame, corner origin.
 
 A vertex (x, y) of a shrunk word falls in pixel (floor x, floor y), and `cv2.fillPoly` paints the outline between those
 pixels and all inside, as in the paper's code. So a word always leaves a positive pixel, however thin it is, and the
@@ -11,6 +12,7 @@ contour of the painted pixels, read at pixel centres, is as wide as the shrunk w
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,32 +22,33 @@ import pyclipper
 from numpy.typing import NDArray
 
 from detector.config import Targets
-from detector.geometry import area, is_convex, perimeter
-from detector.kernels.targets import paint_borders, shrink_convex
+from detector.kernels.polygons import CONVEX, kind_of
+from detector.kernels.targets import GENERAL, MASKED, PAINTED, paint_borders, shrink_convex, shrink_words
 from detector.types import Float32, Float64
 
 # Pixels per unit of clipper's integers: vertices are good to 1/1024 px.
 CLIPPER_SCALE = 1024.0
-# A shrunk vertex this little short of a pixel's border is on it: offsets of round numbers must not depend on rounding.
+# A shrunk vertex this little short of a pixel's border is on it, and a pixel's centre this little beyond an offset is
+# within it: what round numbers give must not depend on rounding.
 SNAP_PX = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Maps:
-    """What one canvas is trained on, all float32.
+    """What one canvas is trained on: a byte a pixel but for the threshold, for fresh pages cost more than painting.
 
     Attributes:
-        prob_HW: 1 on shrunk words, else 0.
-        prob_mask_HW: 0 where the probability is not judged (don't-care words and words too thin), else 1.
+        prob_HW: true on shrunk words.
+        prob_mask_HW: false where the probability is not judged (don't-care words and words too thin).
         thresh_HW: the threshold map, thresh_min where no outline is near.
-        thresh_mask_HW: 1 where the threshold is judged, else 0.
+        thresh_mask_HW: true where the threshold is judged.
         masked: words that are masked because they are thinner than min_side_px, or shrink to nothing.
     """
 
-    prob_HW: Float32
-    prob_mask_HW: Float32
+    prob_HW: NDArray[np.bool_]
+    prob_mask_HW: NDArray[np.bool_]
     thresh_HW: Float32
-    thresh_mask_HW: Float32
+    thresh_mask_HW: NDArray[np.bool_]
     masked: int
 
 
@@ -60,34 +63,59 @@ def targets(
         polygons: N words, (V, 2); parts outside the canvas are not painted.
         ignore_N: don't-care flags.
         hw: height and width of the canvas in px.
-        rule: ratio, range and thinnest word.
+        rule: ratio, range and thinnest word (of a quad, the area over the longer of its two mean opposite sides; of any
+            other polygon, the shorter side of its smallest rectangle).
+
+    Raises:
+        ValueError: the flags are not as many as the polygons.
     """
-    prob_HW, thresh_HW, thresh_mask_HW = (np.zeros(hw, dtype=np.float32) for _ in range(3))
-    prob_mask_HW = np.ones(hw, dtype=np.float32)
-    outlines: list[Float64] = []
-    offsets: list[float] = []
-    kernels: list[NDArray[np.int32]] = []
+    words = [np.asarray(polygon, dtype=np.float64) for polygon in polygons]
+    if len(words) != len(ignore_N):
+        raise ValueError(f"each polygon needs a flag, got {len(words)} polygons and {len(ignore_N)} flags")
+    text_HW, around_HW = np.zeros(hw, dtype=np.uint8), np.zeros(hw, dtype=np.uint8)
+    judged_HW, thresh_HW = np.ones(hw, dtype=np.uint8), np.full(hw, rule.thresh_min, dtype=np.float32)
     masked = 0
-    for polygon, ignore in zip(polygons, ignore_N, strict=True):
-        size, length = area(polygon), perimeter(polygon)
-        offset = size * (1.0 - rule.shrink_ratio**2) / length if length > 0.0 else 0.0
-        shrunk = [] if ignore or _thinnest(polygon, size) < rule.min_side_px else shrink(polygon, offset)
-        if shrunk:
-            kernels.extend(to_pixels(part) for part in shrunk)
-            outlines.append(np.ascontiguousarray(polygon, dtype=np.float64))
-            offsets.append(offset)
-        else:
-            masked += not ignore
-            cv2.fillPoly(prob_mask_HW, [to_pixels(polygon)], 0.0)
-    for pixels in kernels:
-        cv2.fillPoly(prob_HW, [pixels], 1.0)
-        cv2.fillPoly(prob_mask_HW, [pixels], 1.0)
-    if outlines:
-        starts = np.cumsum([0, *map(len, outlines)], dtype=np.int64)
-        paint_borders(np.concatenate(outlines), starts, np.array(offsets), thresh_HW, thresh_mask_HW)
-    np.multiply(thresh_HW, np.float32(rule.thresh_max - rule.thresh_min), out=thresh_HW)
-    np.add(thresh_HW, np.float32(rule.thresh_min), out=thresh_HW)
-    return Maps(prob_HW, prob_mask_HW, thresh_HW, thresh_mask_HW, masked)
+    if words:
+        points_P2, starts_M = np.concatenate(words), np.cumsum([0, *map(len, words)])
+        ignored_N = np.asarray(ignore_N, dtype=np.bool_)
+        offset_N, painted_N, kernels = _shrink_all(words, points_P2, starts_M, ignored_N, rule)
+        masked = int((~painted_N & ~ignored_N).sum())
+        for n in np.flatnonzero(~painted_N):
+            cv2.fillPoly(judged_HW, [to_pixels(words[n])], 0)
+        for pixels in kernels:  # one by one: of outlines given together, OpenCV leaves out what two of them share
+            cv2.fillPoly(text_HW, [pixels], 1)
+        if not painted_N.all():
+            np.maximum(judged_HW, text_HW, out=judged_HW)
+        low, span = np.float32(rule.thresh_min), np.float32(rule.thresh_max - rule.thresh_min)
+        paint_borders(points_P2, starts_M, np.where(painted_N, offset_N, 0.0), SNAP_PX, low, span, thresh_HW, around_HW)
+    return Maps(text_HW.view(np.bool_), judged_HW.view(np.bool_), thresh_HW, around_HW.view(np.bool_), masked)
+
+
+def _shrink_all(
+    words: list[Float64],
+    points_P2: Float64,
+    starts_M: NDArray[np.int64],
+    ignored_N: NDArray[np.bool_],
+    rule: Targets,
+) -> tuple[Float64, NDArray[np.bool_], list[NDArray[np.int32]]]:
+    """Offsets (N), which words are painted (N), and the pixel outlines of what is left of those once shrunk."""
+    room_Q2 = np.empty((2 * len(points_P2) + 2 * len(words), 2))
+    offset_N, fate_N, inner_M = shrink_words(
+        points_P2,
+        starts_M,
+        ignored_N,
+        np.array([-1.0 if len(word) == 4 else _thinnest(word) for word in words]),
+        1.0 - rule.shrink_ratio**2,
+        rule.min_side_px,
+        room_Q2,
+    )
+    pixels_Q2, ends = to_pixels(room_Q2[: inner_M[-1]]), inner_M.tolist()
+    kernels = [pixels_Q2[a:b] for a, b in itertools.pairwise(ends) if b > a]
+    for n in np.flatnonzero(fate_N == GENERAL):
+        parts = shrink(words[n], offset_N[n])
+        fate_N[n] = PAINTED if parts else MASKED
+        kernels.extend(to_pixels(part) for part in parts)
+    return offset_N, fate_N == PAINTED, kernels
 
 
 def shrink(polygon_V2: Float64, offset: float) -> list[Float64]:
@@ -98,7 +126,7 @@ def shrink(polygon_V2: Float64, offset: float) -> list[Float64]:
     polygon = np.ascontiguousarray(polygon_V2, dtype=np.float64)
     if offset <= 0.0:
         return []
-    if is_convex(polygon):
+    if kind_of(polygon, 0, len(polygon)) == CONVEX:
         room = np.empty((2 * len(polygon) + 2, 2))
         count = shrink_convex(polygon, offset, room)
         return [room[:count].copy()] if count >= 3 else []
@@ -118,10 +146,6 @@ def to_pixels(polygon_V2: Float64) -> NDArray[np.int32]:
     return pixels
 
 
-def _thinnest(polygon_V2: Float64, size: float) -> float:
-    """The shorter side in px: of a quad the shorter of the two mean opposite sides, else of the smallest rectangle."""
-    if len(polygon_V2) == 4:
-        sides = np.hypot(*(np.roll(polygon_V2, -1, axis=0) - polygon_V2).T)
-        longest = max(sides[0] + sides[2], sides[1] + sides[3]) / 2.0
-        return size / float(longest) if longest > 0.0 else 0.0
+def _thinnest(polygon_V2: Float64) -> float:
+    """The shorter side of the smallest rectangle around a polygon, px."""
     return float(min(cv2.minAreaRect(polygon_V2.astype(np.float32))[1]))

@@ -1,7 +1,8 @@
-"""Compiled loops of the training maps; their plain twin is in tests/data/test_targets.py.
+"""Compiled loops of the training maps; their plain twin is `benchmarks.peers.plain_targets`.
 
-Shapes: N polygons, P all their vertices one after another, V vertices of one; H, W canvas in px. Polygon n has the
-vertices starts_N1[n] ... starts_N1[n + 1] - 1. Pixel (row i, column j) is judged at its centre (j + .5, i + .5).
+Shapes: N polygons, P all their vertices one after another, V vertices of one, M = N + 1; H, W canvas in px, J pixels of
+a part of a row. Polygon n has the vertices starts_M[n] ... starts_M[n + 1] - 1. Pixel (row i, column j) is judged at its
+centre (j + .5, i + .5).
 """
 
 from __future__ import annotations
@@ -9,8 +10,78 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.kernels.polygons import compiled
-from detector.types import Float32, Float64
+from detector.kernels.polygons import CONVEX, compiled, kind_of
+from detector.types import Float32, Float64, UInt8
+
+# What becomes of a word: its place on the page is masked, or it is painted, or clipper has to shrink it first.
+MASKED, PAINTED, GENERAL = 0, 1, 2
+
+
+@compiled
+def shrink_words(
+    points_P2: Float64,
+    starts_M: NDArray[np.int64],
+    ignore_N: NDArray[np.bool_],
+    thinnest_N: Float64,
+    factor: float,
+    min_side: float,
+    out_Q2: Float64,
+) -> tuple[Float64, NDArray[np.int64], NDArray[np.int64]]:
+    """Every word's fate, offset and, of the convex ones, shrunk outline.
+
+    Args:
+        points_P2: vertices of all words.
+        starts_M: where each word begins.
+        ignore_N: don't-care words.
+        thinnest_N: the shorter sides in px; below 0 for quads, whose shorter side is found here.
+        factor: 1 - shrink_ratio^2.
+        min_side: words with a shorter side below this are masked, px.
+        out_Q2: takes the shrunk outlines; 2 P + 2 N rows.
+
+    Returns:
+        Offsets in px (N), fates (N), and where each shrunk outline begins in `out_Q2` (M).
+    """
+    words = len(starts_M) - 1
+    offset_N = np.zeros(words)
+    fate_N = np.zeros(words, np.int64)
+    inner_M = np.zeros(words + 1, np.int64)
+    for n in range(words):
+        inner_M[n + 1] = inner_M[n]
+        first, last = starts_M[n], starts_M[n + 1]
+        size, length, thinnest = _measure(points_P2, first, last)
+        if length > 0.0:
+            offset_N[n] = size * factor / length
+        if thinnest_N[n] >= 0.0:
+            thinnest = thinnest_N[n]
+        if ignore_N[n] or thinnest < min_side or offset_N[n] <= 0.0:
+            continue
+        if kind_of(points_P2, first, last) != CONVEX:
+            fate_N[n] = GENERAL
+            continue
+        count = shrink_convex(points_P2[first:last], offset_N[n], out_Q2[inner_M[n] :])
+        if count >= 3:
+            fate_N[n] = PAINTED
+            inner_M[n + 1] += count
+    return offset_N, fate_N, inner_M
+
+
+@compiled
+def _measure(points_P2: Float64, first: int, last: int) -> tuple[float, float, float]:
+    """Area in px^2, perimeter in px, and of a quad the area over the longer of its two mean opposite sides."""
+    doubled = length = odd = even = 0.0
+    x0, y0 = points_P2[first, 0], points_P2[first, 1]
+    for k in range(first, last):
+        m = first if k + 1 == last else k + 1
+        ax, ay, bx, by = points_P2[k, 0], points_P2[k, 1], points_P2[m, 0], points_P2[m, 1]
+        doubled += (ax - x0) * (by - y0) - (bx - x0) * (ay - y0)
+        side = np.sqrt((bx - ax) * (bx - ax) + (by - ay) * (by - ay))
+        length += side
+        if (k - first) % 2 == 0:
+            even += side
+        else:
+            odd += side
+    size, longest = abs(doubled) / 2.0, max(even, odd) / 2.0
+    return size, length, size / longest if longest > 0.0 else 0.0
 
 
 @compiled
@@ -60,72 +131,136 @@ def shrink_convex(polygon_V2: Float64, offset: float, out_P2: Float64) -> int:
 
 @compiled
 def paint_borders(
-    points_P2: Float64, starts_N1: NDArray[np.int64], offsets_N: Float64, closeness_HW: Float32, mask_HW: Float32
+    points_P2: Float64,
+    starts_M: NDArray[np.int64],
+    offset_N: Float64,
+    snap: float,
+    low: np.float32,
+    span: np.float32,
+    thresh_HW: Float32,
+    mask_HW: UInt8,
 ) -> None:
-    """Raise `closeness_HW` to 1 - distance / offset near each outline, and set `mask_HW` to 1 up to offset px around.
+    """Raise the threshold map near each outline, and set `mask_HW` to 1 up to offset + snap px around and inside.
 
-    Both maps are changed in place. The maximum over the edges of 1 - d / D is 1 - min(d) / D, so that every edge visits
-    only its own band of pixels and no map of distances is needed.
+    `thresh_HW` becomes the larger of itself and low + span (1 - distance / offset). Both maps are changed in place, a
+    row of a word at a time, with its squared distances in a buffer that stays in the cache. Words with an offset of 0
+    are left out.
     """
-    height, width = closeness_HW.shape
-    for n in range(len(offsets_N)):
-        first, last = starts_N1[n], starts_N1[n + 1]
-        for k in range(first, last):
-            m = first if k + 1 == last else k + 1
-            _paint_edge(points_P2[k], points_P2[m], offsets_N[n], closeness_HW, mask_HW)
-        _fill_inside(points_P2[first:last], mask_HW, height, width)
+    height, width = thresh_HW.shape
+    squared_W = np.empty(width)
+    centres_W = np.arange(0.5, width)
+    crossings_V = np.empty(len(points_P2))
+    for n in range(len(offset_N)):
+        polygon_V2 = points_P2[starts_M[n] : starts_M[n + 1]]
+        if offset_N[n] <= 0.0:
+            continue
+        reach = offset_N[n] + snap
+        lowest, highest = _extent(polygon_V2, 1)
+        leftmost, rightmost = _extent(polygon_V2, 0)
+        top, bottom = max(0, _first(lowest - reach)), min(height, _first(highest + reach) + 1)
+        left, right = max(0, _first(leftmost - reach)), min(width, _first(rightmost + reach) + 1)
+        for i in range(top, bottom if right > left else top):
+            squared_W[left:right] = np.inf
+            for k in range(len(polygon_V2)):
+                m = k + 1 if k + 1 < len(polygon_V2) else 0
+                _nearest(polygon_V2[k], polygon_V2[m], i + 0.5, reach, left, right, centres_W, squared_W)
+            _raise_row(
+                squared_W[left:right], offset_N[n], reach, low, span, thresh_HW[i, left:right], mask_HW[i, left:right]
+            )
+            _fill_row(polygon_V2, i + 0.5, crossings_V, mask_HW[i])
 
 
 @compiled
-def _paint_edge(a_2: Float64, b_2: Float64, offset: float, closeness_HW: Float32, mask_HW: Float32) -> None:
-    height, width = closeness_HW.shape
+def _extent(polygon_V2: Float64, axis: int) -> tuple[float, float]:
+    low = high = polygon_V2[0, axis]
+    for k in range(1, len(polygon_V2)):
+        low, high = min(low, polygon_V2[k, axis]), max(high, polygon_V2[k, axis])
+    return low, high
+
+
+@compiled
+def _first(at: float) -> int:
+    """The first pixel whose centre is not below `at`."""
+    return int(np.ceil(at - 0.5))
+
+
+@compiled
+def _nearest(
+    a_2: Float64,
+    b_2: Float64,
+    y: float,
+    reach: float,
+    left: int,
+    right: int,
+    centres_W: Float64,
+    squared_W: Float64,
+) -> None:
+    """Lower the row's squared distances to those to one edge, wherever they may be below reach^2."""
     ax, ay, bx, by = a_2[0], a_2[1], b_2[0], b_2[1]
+    if y < min(ay, by) - reach or y > max(ay, by) + reach:
+        return
     dx, dy = bx - ax, by - ay
     squared = dx * dx + dy * dy
     scale = 1.0 / squared if squared > 0.0 else 0.0
-    reach = offset * offset
     length = np.sqrt(squared)
-    top = max(0, int(np.floor(min(ay, by) - offset - 0.5)))
-    bottom = min(height - 1, int(np.ceil(max(ay, by) + offset - 0.5)))
-    left_box, right_box = min(ax, bx) - offset, max(ax, bx) + offset
-    for i in range(top, bottom + 1):
-        y = i + 0.5
-        left, right = left_box, right_box
-        if abs(dy) > 1e-3 * length:
-            # The band around the edge's line, |dy (x - ax) - dx (y - ay)| <= offset length, in this row.
-            middle, half = ax + dx * (y - ay) / dy, offset * length / abs(dy)
-            left, right = max(left, middle - half), min(right, middle + half)
-        for j in range(max(0, int(np.floor(left - 0.5))), min(width - 1, int(np.ceil(right - 0.5))) + 1):
-            x = j + 0.5
-            t = min(1.0, max(0.0, ((x - ax) * dx + (y - ay) * dy) * scale))
-            ex, ey = x - ax - t * dx, y - ay - t * dy
-            distance = ex * ex + ey * ey
-            if distance <= reach:
-                value = np.float32(1.0 - np.sqrt(distance) / offset)
-                mask_HW[i, j] = 1.0
-                if value > closeness_HW[i, j]:
-                    closeness_HW[i, j] = value
+    low, high = min(ax, bx) - reach, max(ax, bx) + reach
+    if abs(dy) > 1e-3 * length:
+        # The band around the edge's line, |dy (x - ax) - dx (y - ay)| <= reach length, in this row.
+        middle, half = ax + dx * (y - ay) / dy, reach * length / abs(dy)
+        low, high = max(low, middle - half), min(high, middle + half)
+    start, stop = max(left, _first(low)), min(right, _first(high) + 1)
+    if start >= stop:
+        return
+    across, along = y - ay, (y - ay) * dy
+    x_J, out_J = centres_W[start:stop], squared_W[start:stop]
+    for j in range(len(x_J)):
+        from_a = x_J[j] - ax
+        t = (from_a * dx + along) * scale
+        t = t if t > 0.0 else 0.0
+        t = t if t < 1.0 else 1.0
+        ex, ey = from_a - t * dx, across - t * dy
+        distance = ex * ex + ey * ey
+        out_J[j] = distance if distance < out_J[j] else out_J[j]
 
 
 @compiled
-def _fill_inside(polygon_V2: Float64, mask_HW: Float32, height: int, width: int) -> None:
-    """Set the pixels whose centres lie inside (even-odd rule) to 1."""
+def _raise_row(
+    squared_J: Float64,
+    offset: float,
+    reach: float,
+    low: np.float32,
+    span: np.float32,
+    thresh_J: Float32,
+    mask_J: UInt8,
+) -> None:
+    inverse, limit = 1.0 / offset, reach * reach
+    one = np.uint8(1)
+    for j in range(len(squared_J)):
+        closeness = 1.0 - np.sqrt(squared_J[j]) * inverse
+        closeness = closeness if closeness > 0.0 else 0.0
+        value = np.float32(closeness) * span + low
+        thresh_J[j] = value if value > thresh_J[j] else thresh_J[j]
+        mask_J[j] = one if squared_J[j] <= limit else mask_J[j]
+
+
+@compiled
+def _fill_row(polygon_V2: Float64, y: float, crossings_V: Float64, mask_W: UInt8) -> None:
+    """Set the pixels of a row whose centres lie inside (even-odd rule) to 1."""
     size = len(polygon_V2)
-    crossings = np.empty(size)
-    top = max(0, int(np.floor(polygon_V2[:, 1].min() - 0.5)))
-    bottom = min(height - 1, int(np.ceil(polygon_V2[:, 1].max() - 0.5)))
-    for i in range(top, bottom + 1):
-        y = i + 0.5
-        count = 0
-        for k in range(size):
-            m = (k + 1) % size
-            ay, by = polygon_V2[k, 1], polygon_V2[m, 1]
-            if (ay <= y) != (by <= y):
-                share = (y - ay) / (by - ay)
-                crossings[count] = polygon_V2[k, 0] + share * (polygon_V2[m, 0] - polygon_V2[k, 0])
-                count += 1
-        inner = np.sort(crossings[:count])
-        for pair in range(0, count - 1, 2):
-            first, last = max(0, int(np.ceil(inner[pair] - 0.5))), min(width, int(np.ceil(inner[pair + 1] - 0.5)))
-            for j in range(first, last):
-                mask_HW[i, j] = 1.0
+    count = 0
+    for k in range(size):
+        m = k + 1 if k + 1 < size else 0
+        ay, by = polygon_V2[k, 1], polygon_V2[m, 1]
+        if (ay <= y) != (by <= y):
+            share = (y - ay) / (by - ay)
+            crossing = polygon_V2[k, 0] + share * (polygon_V2[m, 0] - polygon_V2[k, 0])
+            place = count
+            while place > 0 and crossings_V[place - 1] > crossing:
+                crossings_V[place] = crossings_V[place - 1]
+                place -= 1
+            crossings_V[place] = crossing
+            count += 1
+    for pair in range(0, count - 1, 2):
+        first, stop = max(0, _first(crossings_V[pair])), min(len(mask_W), _first(crossings_V[pair + 1]))
+        if first < stop:
+            mask_W[first:stop] = 1

@@ -1,7 +1,7 @@
 """The loss of DBNet (Liao et al. 2020, arXiv 1911.08947, section 3.5), from logits and in float32.
 
 Shapes: B batch; H, W canvas px. Targets carry the keys of `detector.data.dataset` with a batch dimension in front:
-prob_HW and thresh_HW the maps, prob_mask_HW and thresh_mask_HW 1 where they count, 0 elsewhere.
+prob_HW and thresh_HW the maps, prob_mask_HW and thresh_mask_HW 1 (or true) where they count, 0 elsewhere.
 """
 
 from __future__ import annotations

@@ -1,85 +1,24 @@
-"""DBNet's training maps against a plain twin: shapely and clipper offsets, distances to every edge at every pixel."""
+"""DBNet's training maps against the plain peer: shapely and clipper offsets, distances to every edge at every pixel."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
-import pyclipper
 import pytest
-import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+from benchmarks.peers.plain_targets import plain_targets
 from detector.config import Targets
 from detector.data import formats
-from detector.data.targets import CLIPPER_SCALE, Maps, shrink, targets
-from detector.geometry import area, fit_frame, is_convex, perimeter, signed_area
+from detector.data.targets import Maps, shrink, targets
+from detector.geometry import area, fit_frame, is_convex, perimeter
 from detector.types import Float64
 
 HW = (60, 90)
 RULE = Targets()
-
-
-def plain_shrink(polygon: Float64, offset: float) -> list[Float64]:
-    if is_convex(polygon):
-        inner = shapely.Polygon(polygon).buffer(-offset, join_style="mitre", mitre_limit=1e6)
-        if inner.geom_type != "Polygon" or inner.is_empty:
-            return []
-        points = np.array(inner.exterior.coords)[:-1]
-        # fillPoly's border lines may differ by their direction: as the word's own runs.
-        return [points if signed_area(points) * signed_area(polygon) > 0 else points[::-1]]
-    clipper = pyclipper.PyclipperOffset(2.0, 0.25 * CLIPPER_SCALE)
-    parts = pyclipper.SimplifyPolygon(np.round(polygon * CLIPPER_SCALE).astype(np.int64).tolist())
-    clipper.AddPaths(parts, pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
-    return [np.array(part) / CLIPPER_SCALE for part in clipper.Execute(-offset * CLIPPER_SCALE)]
-
-
-def plain_distance(polygon: Float64, hw: tuple[int, int]) -> Float64:
-    """Distance of each pixel's centre to the outline."""
-    y, x = np.mgrid[: hw[0], : hw[1]] + 0.5
-    nearest = np.full(hw, np.inf)
-    for a, b in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
-        d = b - a
-        t = np.clip(((x - a[0]) * d[0] + (y - a[1]) * d[1]) / max(d @ d, 1e-300), 0, 1)
-        nearest = np.minimum(nearest, np.hypot(x - a[0] - t * d[0], y - a[1] - t * d[1]))
-    return nearest
-
-
-def plain_inside(polygon: Float64, hw: tuple[int, int]) -> np.ndarray:
-    """Even-odd rule at each pixel's centre."""
-    y, x = np.mgrid[: hw[0], : hw[1]] + 0.5
-    odd = np.zeros(hw, dtype=bool)
-    for a, b in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
-        if a[1] != b[1]:
-            crosses = (a[1] <= y) != (b[1] <= y)
-            odd ^= crosses & (x >= a[0] + (y - a[1]) / (b[1] - a[1]) * (b[0] - a[0]))
-    return odd
-
-
-def plain_targets(polygons: list[Float64], ignore: list[bool], hw: tuple[int, int], rule: Targets) -> Maps:
-    prob, mask = np.zeros(hw, np.float32), np.ones(hw, np.float32)
-    closeness, judged = np.zeros(hw), np.zeros(hw, bool)
-    shrunk_parts, masked = [], 0
-    for polygon, skip in zip(polygons, ignore, strict=True):
-        offset = area(polygon) * (1 - rule.shrink_ratio**2) / perimeter(polygon)
-        thin = min(cv2.minAreaRect(polygon.astype(np.float32))[1]) < rule.min_side_px
-        parts = [] if skip or thin else plain_shrink(polygon, offset)
-        if not parts:
-            masked += not skip
-            cv2.fillPoly(mask, [np.floor(polygon + 1e-6).astype(np.int32)], 0)
-            continue
-        shrunk_parts += parts
-        distance = plain_distance(polygon, hw)
-        closeness = np.maximum(closeness, 1 - distance / offset)
-        judged |= (distance <= offset) | plain_inside(polygon, hw)
-    for part in shrunk_parts:
-        cv2.fillPoly(prob, [np.floor(part + 1e-6).astype(np.int32)], 1)
-    mask[prob > 0] = 1
-    thresh = rule.thresh_min + (rule.thresh_max - rule.thresh_min) * np.maximum(closeness, 0)
-    return Maps(prob, mask, thresh.astype(np.float32), judged.astype(np.float32), masked)
 
 
 def assert_equal(ours: Maps, plain: Maps) -> None:
@@ -88,8 +27,9 @@ def assert_equal(ours: Maps, plain: Maps) -> None:
     assert_allclose(ours.thresh_HW, plain.thresh_HW, atol=1e-6)
     assert_array_equal(ours.thresh_mask_HW, plain.thresh_mask_HW)
     assert ours.masked == plain.masked
-    for name in ("prob_HW", "prob_mask_HW", "thresh_HW", "thresh_mask_HW"):
-        assert getattr(ours, name).dtype == np.float32
+    for name in ("prob_HW", "prob_mask_HW", "thresh_mask_HW"):
+        assert getattr(ours, name).dtype == np.bool_
+    assert ours.thresh_HW.dtype == np.float32
 
 
 @st.composite
