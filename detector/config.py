@@ -125,7 +125,10 @@ class Config(Settings):
     )
     seed: int = Field(0, ge=0, description="of weights, order and distortions")
     batch_size: int = Field(4, ge=1, description="images a step and a worker")
-    accumulate: int = Field(1, ge=1, description="steps whose gradients are added before the optimizer moves")
+    accumulate: int = Field(1, ge=1, description="batches that make one step; the loss is that of one large batch")
+    ema: float = Field(
+        0.0, ge=0.0, lt=1.0, description="decay of averaged weights, which are validated and kept; 0 averages nothing"
+    )
     max_epochs: int = Field(20, ge=1, description="the trial's own budget; the schedule ends with it")
     patience: int = Field(0, ge=0, description="epochs without a validation gain before stopping; 0: never")
     min_delta: float = Field(0.0, ge=0.0, description="what counts as a gain in the validation metric")

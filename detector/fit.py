@@ -9,7 +9,6 @@ interrupted and goes on from its last epoch ends as one that was left alone.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,8 +25,10 @@ from detector.config import Config
 from detector.data.dataset import TrainSet
 from detector.errors import DataError, TrainingFailed
 from detector.model.detector import Detector, build
-from detector.model.loss import dbnet_loss
 from detector.model.pointwise import prefer_onednn
+from detector.training.average import Average
+from detector.training.compiling import compile_forward
+from detector.training.gradients import PARTS, Batch, Gradients
 from detector.training.memory import keep_heap
 from detector.training.optimizer import adamw
 from detector.training.runtime import Epoch, FitResult, Runtime
@@ -37,8 +38,7 @@ from detector.training.validation import Validator
 from detector.training.world import World
 from detector.types import Page
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-LOSSES = {"loss": "train_loss", "prob": "loss_prob", "thresh": "loss_thresh", "binary": "loss_binary"}
+REPORTED = ("train_loss", "loss_prob", "loss_thresh", "loss_binary")  # the names of PARTS in a report
 
 
 def fit(
@@ -104,10 +104,14 @@ class _Training:
         prefer_onednn(self._detector, self._device)
         self._optimizer = adamw(self._detector, config.optimizer)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=config.precision == "fp16")
+        self._average = Average(self._detector, config.ema) if config.ema else None
+        if runtime.compile:
+            compile_forward(self._detector)
         self._model: nn.Module = self._detector
         if world.size > 1:
             ids = [self._device.index or 0] if self._device.type == "cuda" else None
             self._model = DistributedDataParallel(self._detector, device_ids=ids)
+        self._gradients = Gradients(self._model, config, self._device, self._scaler)
         _, self._steps = steps_per_epoch(len(pages), config.batch_size, world.size, config.accumulate)
         self.lr = 0.0
         self._batches = _Batches(len(pages), config, world)
@@ -125,26 +129,34 @@ class _Training:
         """Go on from the last epoch where there is one; otherwise the beginning."""
         if not (self._runtime.resume and self._last.is_file()):
             return Progress()
-        progress = load_state(self._last, self._config, self._detector, self._optimizer)
+        averaged = self._average.model if self._average else None
+        progress = load_state(self._last, self._config, self._detector, self._optimizer, averaged)
         if progress.scaler:
             self._scaler.load_state_dict(progress.scaler)
         return progress
 
     def evaluated(self) -> Detector:
-        """The model as validation sees it: evaluation mode, the first rank's batch statistics."""
+        """The model as validation sees it: averaged if it is to be, the first rank's batch statistics."""
         self._world.align_buffers(self._detector)
-        return self._detector.eval()
+        if self._average:
+            self._world.align_buffers(self._average.model)
+        return self._kept.eval()
+
+    @property
+    def _kept(self) -> Detector:
+        """The model that is validated and whose best epoch is kept."""
+        return self._average.model if self._average else self._detector
 
     def save_best(self, number: int, scores: Mapping[str, float]) -> None:
         if self._world.is_first:
-            checkpoint.save(
-                self._runtime.folder / "best", self._detector, self._config, {"epoch": number, "metrics": dict(scores)}
-            )
+            facts = {"epoch": number, "metrics": dict(scores)}
+            checkpoint.save(self._runtime.folder / "best", self._kept, self._config, facts)
 
     def save_last(self, progress: Progress) -> None:
         if self._world.is_first:
             progress.scaler = dict(self._scaler.state_dict())
-            save_state(self._last, self._config, self._detector, self._optimizer, progress)
+            averaged = self._average.model if self._average else None
+            save_state(self._last, self._config, self._detector, self._optimizer, progress, averaged)
         self._world.wait()
 
     def epoch(self, number: int) -> dict[str, float]:
@@ -152,49 +164,40 @@ class _Training:
         self._model.train()
         # Dropout and the like draw from torch's generator: seeded by epoch and rank, as all else is.
         torch.manual_seed(_mix(self._config.seed, number, self._world.rank))
-        sums = torch.zeros(len(LOSSES), device=self._device)
+        sums = torch.zeros(len(PARTS), device=self._device)
         count = 0
-        for step, group in enumerate(self._groups(number)):
-            self._set_lr(self._steps * (number - 1) + step)
-            for position, batch in enumerate(group):
-                last = position == len(group) - 1
-                sums += self._accumulate(batch, len(group), synchronise=last, number=number)
-                count += 1
-            self._scaler.unscale_(self._optimizer)
-            if self._config.optimizer.clip_norm:
-                nn.utils.clip_grad_norm_(self._detector.parameters(), self._config.optimizer.clip_norm)
-            self._scaler.step(self._optimizer)
-            self._scaler.update()
-            self._optimizer.zero_grad(set_to_none=True)
+        for step, group in enumerate(self._groups(number), start=self._steps * (number - 1)):
+            self._set_lr(step)
+            losses = self._gradients.add(group)
+            self._check(losses[0].item(), number)
+            sums += losses * len(group)
+            count += len(group)
+            self._move()
+            if self._average:
+                self._average.update(step)
         means = self._world.mean(sums / count).tolist()
-        return dict(zip(LOSSES.values(), means, strict=True))
+        return dict(zip(REPORTED, means, strict=True))
 
-    def _accumulate(
-        self, batch: Mapping[str, torch.Tensor], parts: int, synchronise: bool, number: int
-    ) -> torch.Tensor:
-        """Forward and backward of one micro-batch, a `parts`-th of the optimizer's step."""
-        tensors = {name: tensor.to(self._device, non_blocking=True) for name, tensor in batch.items()}
-        images = tensors.pop("image_3HW").contiguous(memory_format=torch.channels_last)
-        held: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-        if isinstance(self._model, DistributedDataParallel) and not synchronise:
-            held = self._model.no_sync()
-        dtype = DTYPES[self._config.precision]
-        with held:
-            with torch.autocast(self._device.type, dtype=dtype, enabled=dtype is not torch.float32):
-                logits = self._model(images)
-            losses = dbnet_loss(logits, tensors, self._config.loss)
-            if self._world.any(not math.isfinite(losses["loss"].item()), self._device):
-                raise TrainingFailed(
-                    f"the loss is {losses['loss'].item()} in epoch {number} at lr {self.lr:.2g}; "
-                    "lower optimizer.lr, lengthen schedule.warmup_epochs, or use bf16 or fp32 instead of fp16"
-                )
-            self._scaler.scale(losses["loss"] / parts).backward()  # type: ignore[no-untyped-call]
-        return torch.stack([losses[name].detach() for name in LOSSES])
+    def _check(self, loss: float, number: int) -> None:
+        if self._world.any(not math.isfinite(loss), self._device):
+            raise TrainingFailed(
+                f"the loss is {loss} in epoch {number} at lr {self.lr:.2g}; "
+                "lower optimizer.lr, lengthen schedule.warmup_epochs, or use bf16 or fp32 instead of fp16"
+            )
 
-    def _groups(self, number: int) -> Iterator[list[Mapping[str, torch.Tensor]]]:
+    def _move(self) -> None:
+        """The optimizer's step."""
+        self._scaler.unscale_(self._optimizer)
+        if self._config.optimizer.clip_norm:
+            nn.utils.clip_grad_norm_(self._detector.parameters(), self._config.optimizer.clip_norm)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def _groups(self, number: int) -> Iterator[list[Batch]]:
         """This rank's micro-batches of an epoch, grouped into optimizer steps."""
         self._batches.epoch = number
-        group: list[Mapping[str, torch.Tensor]] = []
+        group: list[Batch] = []
         for done, batch in enumerate(self._loader, start=1):
             group.append(batch)
             if len(group) == self._config.accumulate or done == len(self._batches):

@@ -10,7 +10,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Where and how fast a training runs; none of it changes the result on a CPU.
+    """Where and how fast a training runs; none of it changes the result on a CPU, `compile` but for rounding.
 
     Attributes:
         folder: receives `best/` (a checkpoint) and `last.safetensors` (to go on from).
@@ -18,6 +18,7 @@ class Runtime:
         loader_workers: processes that prepare images; 0 prepares them in this one.
         threads: of torch's operators; None leaves torch's choice.
         resume: go on from `last.safetensors` if it is there.
+        compile: compile the network with torch.compile, which takes a minute and a C++ compiler.
         every_rank: call `report` on all ranks, not on the first alone.
     """
 
@@ -26,6 +27,7 @@ class Runtime:
     loader_workers: int = 0
     threads: int | None = None
     resume: bool = True
+    compile: bool = False
     every_rank: bool = False
 
 

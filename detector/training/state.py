@@ -39,12 +39,19 @@ class Progress:
 
 
 def save_state(
-    path: Path, config: Config, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
+    path: Path,
+    config: Config,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    average: nn.Module | None = None,
 ) -> None:
     """Write everything that the next epoch depends on."""
     tensors = {f"model/{name}": tensor.contiguous() for name, tensor in model.state_dict().items()}
     for index, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": tensor.contiguous() for name, tensor in slots.items()}
+    if average is not None:
+        tensors |= {f"average/{name}": tensor.contiguous() for name, tensor in average.state_dict().items()}
     header = {
         "epoch": progress.epoch,
         "best_epoch": progress.best_epoch,
@@ -56,8 +63,14 @@ def save_state(
         save_file(tensors, draft, metadata={"state": json.dumps(header)})
 
 
-def load_state(path: Path, config: Config, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Bring model and optimizer to where `save_state` left them.
+def load_state(
+    path: Path,
+    config: Config,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: nn.Module | None = None,
+) -> Progress:
+    """Bring model, optimizer and averaged weights to where `save_state` left them.
 
     Raises:
         CheckpointError: the file is damaged, or belongs to another config.
@@ -69,7 +82,9 @@ def load_state(path: Path, config: Config, model: nn.Module, optimizer: torch.op
     except (SafetensorError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: is no training state ({error}); remove it to start this trial again") from error
     _check_config(path, header["config"], config)
-    model.load_state_dict({name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")})
+    model.load_state_dict(_under("model/", tensors))
+    if average is not None:
+        average.load_state_dict(_under("average/", tensors))
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     slots: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
@@ -78,6 +93,10 @@ def load_state(path: Path, config: Config, model: nn.Module, optimizer: torch.op
             slots.setdefault(int(index), {})[slot] = _laid_out_like(parameters[int(index)], tensor)
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     return Progress(header["epoch"], header["best_epoch"], header["best"], header["scaler"])
+
+
+def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _laid_out_like(parameter: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:

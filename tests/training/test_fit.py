@@ -88,14 +88,19 @@ def test_equal_seeds_give_equal_bits_and_loaders_do_not_matter(pages, tmp_path):
     assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_an_interrupted_training_ends_as_one_left_alone(pages, tmp_path):
-    whole = run(TINY, pages, tmp_path / "whole")
-    part = run(TINY, pages, tmp_path / "part", stop_after=2)  # killed before the state of epoch 2 is saved
-    rest = run(TINY, pages, tmp_path / "part")
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.5, "batch_size": 1, "accumulate": 3}])
+def test_an_interrupted_training_ends_as_one_left_alone(pages, tmp_path, changes):
+    config = TINY.model_copy(update=changes)
+    whole = run(config, pages, tmp_path / "whole")
+    part = run(config, pages, tmp_path / "part", stop_after=2)  # killed before the state of epoch 2 is saved
+    rest = run(config, pages, tmp_path / "part")
     assert scores(part)[:1] + scores(rest) == scores(whole)
+    a, b = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "part"))
+    assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+    assert any(key.startswith("average/") for key in a) == ("ema" in changes)
     a, b = (load_file(tmp_path / name / "best" / "model.safetensors") for name in ("whole", "part"))
     assert all(torch.equal(a[key], b[key]) for key in a)
-    assert run(TINY, pages, tmp_path / "part") == []  # nothing is left to do
+    assert run(config, pages, tmp_path / "part") == []  # nothing is left to do
 
 
 def test_the_best_checkpoint_is_kept_and_scores_what_was_reported(pages, tmp_path):
@@ -107,6 +112,17 @@ def test_the_best_checkpoint_is_kept_and_scores_what_was_reported(pages, tmp_pat
     assert again["hmean"] == best.metrics["hmean"]
     stored = json.loads((tmp_path / "best" / "checkpoint.json").read_text())
     assert stored["epoch"] == next(e.number for e in epochs if e.metrics["hmean"] == best.metrics["hmean"])
+
+
+def test_averaged_weights_are_validated_and_kept(pages, tmp_path):
+    # With patience 9 the last epoch may not be the best: compare in a training of one epoch.
+    config = TINY.model_copy(update={"ema": 0.9, "max_epochs": 1})
+    (epoch,) = run(config, pages, tmp_path)
+    state, best = load_file(tmp_path / "last.safetensors"), load_file(tmp_path / "best" / "model.safetensors")
+    assert all(torch.equal(best[name], state[f"average/{name}"]) for name in best)
+    assert not torch.equal(best["head.prob.out.weight"], state["model/head.prob.out.weight"])
+    model, _ = checkpoint.load(tmp_path / "best")
+    assert Validator(pages[4:], config, World(0, 1)).metrics(model)["hmean"] == epoch.metrics["hmean"]
 
 
 def test_patience_ends_a_training_without_gain(pages, tmp_path):
@@ -181,9 +197,10 @@ def two_ranks(tmp_path: Path, **job) -> list[dict]:
 
 
 def test_two_ranks_score_each_page_once(pages, tmp_path):
+    # With averaged weights, whose statistics must be the first rank's on both as well.
     # 3 validation pages on 2 ranks: a padding sampler would count one of them twice.
-    folder = tmp_path / "trial"
-    first, second = two_ranks(tmp_path, config=TINY, train=pages[:4], val=pages[4:], folder=folder)
+    folder, split = tmp_path / "trial", {"train": pages[:4], "val": pages[4:]}
+    first, second = two_ranks(tmp_path, config=TINY.model_copy(update={"ema": 0.9}), **split, folder=folder)
     model, config = checkpoint.load(folder / "best")
     torch.set_num_threads(1)
     alone = Validator(pages[4:], config, World(0, 1)).metrics(model.eval())
