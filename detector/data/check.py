@@ -160,7 +160,7 @@ def _file_findings(
             continue
         look, size = seen[path], parsed.sizes.get(name)
         if look.fault:
-            yield Finding("unreadable", part.name, name, detail=look.fault)
+            yield Finding("unreadable", part.name, name, detail=look.fault.removeprefix(f"{path}: "))
         elif size is not None and size != look.wh:
             yield Finding(
                 "stale", part.name, name, detail=f"is {look.wh[0]} x {look.wh[1]}, annotated {size[0]} x {size[1]}"

@@ -91,4 +91,4 @@ def _twice(words: Sequence[Word], outlines: Sequence[shapely.Polygon], whole: Se
             common = float(outlines[a].intersection(outlines[b]).area)
             iou = common / (smaller + larger - common)
             if iou >= SAME_IOU:
-                yield WordFault("twice", (words[a].id, words[b].id), f"IoU {iou:.2f}")
+                yield WordFault("twice", (words[a].id, words[b].id), f"IoU {iou:.3f}")

@@ -52,7 +52,7 @@ def as_lines(survey: Survey) -> list[str]:
         for kind, what in kinds.items():
             found = survey.of(kind)
             if found:
-                lines += [f"  {len(found)} {what}", *(f"    {finding}" for finding in found[:SHOWN])]
+                lines += [f"  {what}: {len(found)}", *(f"    {finding}" for finding in found[:SHOWN])]
                 lines += [f"    ... and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
     return lines
 
@@ -118,9 +118,11 @@ def _panels(parts: Sequence[PartFacts]) -> list[tuple[str, list[tuple[str, Float
 
 def _kind(survey: Survey, kind: str) -> Iterator[Block]:
     found = survey.of(kind)
-    yield Heading(f"{len(found)} {KINDS[kind]}", 3)
+    yield Heading(f"{KINDS[kind][0].upper()}{KINDS[kind][1:]}: {len(found)}", 3)
     rows = [(f.part, f.image, ", ".join(f.words), f.detail) for f in found[:LISTED]]
-    yield Table(("part", "image", "words", ""), rows)
+    used = [column for column in range(4) if any(row[column] for row in rows)]
+    header = ("part", "image", "words", "what")
+    yield Table([header[column] for column in used], [[row[column] for column in used] for row in rows])
     if len(found) > LISTED:
         yield Text(f"... and {len(found) - LISTED} more; `--json` has all of them.")
     if kind not in _UNDRAWN:

@@ -111,6 +111,7 @@ def test_each_fault_is_found_where_it_was_put(broken: Path) -> None:
     assert str(same) == "set/train good.png: = set/val copy.bmp; in more than one part; annotated differently"
     assert str(similar) == "set/train empty.png: ~ set/val near.jpg; in more than one part"
     assert str(survey.of("stale")[0]).endswith("is 200 x 100, annotated 100 x 200")
+    assert str(survey.of("unreadable")[0]).startswith("set/train half.jpg: cannot be decoded (")
     assert str(survey.of("beyond")[0]) == "set/train edge.png, word 0001: by 5.0 px"
     assert [len(part.pages) for part in survey.parts] == [7, 2]
 
@@ -220,7 +221,7 @@ def test_looks_come_in_order_for_any_number_of_threads(tmp_path: Path) -> None:
 def test_exit_codes_and_texts(broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", str(broken)]) == 1
     text = capsys.readouterr().out
-    assert "problems:\n  1 listed images that are not in the folder\n    set/train missing.png\n" in text
+    assert "problems:\n  listed images that are not in the folder: 1\n    set/train missing.png\n" in text
     assert main(["data", "check", str(broken), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["clean"] is False and found["parts"][1] == {"name": "set/val", "pages": 2, "words": 2, "ignored": 0}
@@ -273,7 +274,7 @@ def test_long_lists_are_cut_and_say_so(tmp_path: Path) -> None:
     path = write(tmp_path, "t", {f"{n}.png": {"words": words_at(SQUARE)} for n in range(300)})
     survey = check([Part("t", path, tmp_path / "images")])
     lines = data_page.as_lines(survey)
-    assert lines[2] == "  300 listed images that are not in the folder" and lines[8] == "    ... and 295 more"
+    assert lines[2] == "  listed images that are not in the folder: 300" and lines[8] == "    ... and 295 more"
     text = data_page.page(survey)
     assert "... and 100 more" in text and "199.png" in text and "200.png" not in text
 
