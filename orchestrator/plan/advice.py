@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orchestrator.plan.schema import PhaseSpec, Plan, SweepSpec
-from orchestrator.plan.settings import changes_speed, flat_knobs
+from orchestrator.plan import space
+from orchestrator.plan.schema import PhaseSpec, Plan, RuleSpec, SweepSpec
+from orchestrator.plan.settings import TrialSettings, changes_speed, flat, flat_knobs
 from orchestrator.plan.spelling import nearest
 from orchestrator.plan.study import Asha
 from orchestrator.plan.tree import Loc, parse
@@ -18,6 +19,7 @@ MIN_EPOCHS = 6  # nor for so few epochs or fewer
 MIN_GRACE = 3
 GRACE_PARTS = 4  # grace = max_epochs / 4
 ETA = 2
+LENGTH = ("max_epochs",)  # what the schedule stretches over
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,11 @@ def stopping(sweep: SweepSpec, trials: int, epochs: int) -> Stopping:
         doubts.append(f"with {trials} trials it saves little and may lose the best; above {MIN_TRIALS} it pays")
     if epochs <= MIN_EPOCHS:
         doubts.append(f"{epochs} epochs are too few to judge by; above {MIN_EPOCHS} it pays")
+    if any(key in LENGTH for key in speed):
+        doubts.append(
+            "max_epochs gives schedules of different length, and at one epoch a short one is nearer to its end"
+        )
+    speed = [key for key in speed if key not in LENGTH]
     if speed:
         doubts.append(f"{', '.join(speed)} changes the speed of learning, so slow starters that end best are stopped")
     if sweep.stop is None:
@@ -56,6 +63,56 @@ def stopping(sweep: SweepSpec, trials: int, epochs: int) -> Stopping:
     elif sweep.stop.asha.grace is not None and grace < min(grace_of(epochs), epochs - 1):
         doubts.append(f"grace {grace} is short; {grace_of(epochs)} of {epochs} epochs keeps the best twice as often")
     return Stopping(Asha(grace, sweep.stop.asha.eta), tuple(f"ASHA misleads here: {doubt}" for doubt in doubts))
+
+
+def left_out(plan: Plan, sweep: SweepSpec, loc: Loc, baseline: TrialSettings) -> Iterable[str]:
+    """Ranges without the baseline's value: such a sweep cannot say that the baseline should stay as it is."""
+    axes, known = space.axes_of(sweep.space), flat(baseline.model_dump(mode="json"))
+    for key in axes:
+        value = known[key]
+        if isinstance(value, int | float) and not isinstance(value, bool) and not space.covers(axes, key, value):
+            low, high = space.extent(axes, key)
+            yield place(
+                plan,
+                (*loc, *key.split(".")),
+                f"`low <= {value:g} <= high` should hold for the baseline's value, got {low:g}..{high:g}; widen the "
+                "range, or the sweep cannot say whether to leave the setting as it is",
+            )
+
+
+def rules_left_out(plan: Plan, rules: RuleSpec, loc: Loc, baseline: TrialSettings) -> Iterable[str]:
+    """The same for post-processing values; a single value is a choice, no range."""
+    for key in ("thresh", "box_thresh", "unclip_ratio"):
+        values, value = getattr(rules, key), getattr(baseline.postprocess, key)
+        if values is not None and len(values) > 1 and not min(values) <= value <= max(values):
+            yield place(
+                plan,
+                (*loc, key),
+                f"`low <= {value:g} <= high` should hold for the baseline's value, got {min(values):g}.."
+                f"{max(values):g}; widen the range, or the search cannot say whether to leave it as it is",
+            )
+
+
+def faint(plan: Plan, images: int, smallest: float) -> Iterable[str]:
+    """Expected differences that this many validation images cannot show.
+
+    Args:
+        images: in the validation set.
+        smallest: the true difference that they show 80 % of the time.
+    """
+    for phase in plan.phases:
+        home = _home(plan, phase)
+        for item in phase.experiments:
+            where = plan.origin.tree.by_id((*home, "experiments"), item.id)
+            for effect in item.expect:
+                largest = max(abs(effect.low), abs(effect.high))
+                if effect.relative and largest < smallest:
+                    yield place(
+                        plan,
+                        (*where, "expect", effect.stat),
+                        f"`|effect| >= {smallest:.4f}` should hold on {images} validation images (found 80 % of the "
+                        f"time), got {largest:.4f}; add validation pages or seeds, or expect `undecided`",
+                    )
 
 
 def place(plan: Plan, loc: Loc, message: str) -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from orchestrator.errors import Fault, PlanError
-from orchestrator.plan import checks
+from orchestrator.plan import checks, references
 from orchestrator.plan.faults import from_pydantic, unknown_setting
 from orchestrator.plan.names import Names
 from orchestrator.plan.overrides import apply, keep, put
@@ -60,7 +60,7 @@ def load(path: str | Path, overrides: Sequence[str] = (), only: Sequence[str] = 
     found += checks.settings(tree)
     faults += [fault for fault in found if not _hides(broken, fault.where)]
     if plan is not None:
-        faults += [fault for fault in checks.references(plan, tree) if not _hides(broken, _row(fault.where))]
+        faults += [fault for fault in references.references(plan, tree) if not _hides(broken, _row(fault.where))]
     if plan is None or faults:
         raise PlanError(list(dict.fromkeys(faults)))
     origin = Origin(path, source, tree, Names.of(plan))

@@ -70,6 +70,14 @@ class Maker:
         self.faults: list[Fault] = []
         self.warnings: list[str] = []
         self.made: list[tuple[Trial, Loc]] = []
+        self.asked: list[tuple[Derive | ThresholdSearch | EnsembleSpec, str, Loc]] = []
+        self.baseline = self._baseline()
+
+    def _baseline(self) -> TrialSettings:
+        """Settings of the experiment named `baseline`, which the others are compared with, else the defaults."""
+        specs = [spec for phase in self.plan.phases for spec in phase.experiments if spec.id == "baseline"]
+        changes = specs[0].changes if specs and specs[0].source is None and specs[0].sweep is None else {}
+        return validate(overlay(self.base_data, changes))
 
     def phase(self, spec: PhaseSpec) -> Phase:
         # `--only` shifts the indices of the plan, not those of the tree.
@@ -94,15 +102,20 @@ class Maker:
         if spec.source is not None:
             seeds = spec.seeds or ()
             derive = Derive(self.names.scope(spec.source), self.folds(spec), seeds, nested(flat(spec.changes)))
+            self.asked.append((derive, f"{phase.id}.{spec.id}", loc))
         elif spec.thresholds is not None:
             of = spec.thresholds.of
             source = self.names.scope(of) if isinstance(of, Top) else of
             thresholds = ThresholdSearch(source, self.rules(spec.thresholds))
+            self.asked.append((thresholds, f"{phase.id}.{spec.id}", loc))
+            self.warnings += advice.rules_left_out(self.plan, spec.thresholds, (*loc, "thresholds"), self.baseline)
         elif spec.ensemble is not None:
             pool = spec.ensemble.pool
             candidates = self.names.scope(pool) if isinstance(pool, Top) else pool
             views, most = tuple(dict.fromkeys(spec.ensemble.views)), spec.ensemble.max_members
             ensemble = EnsembleSpec(candidates, views, most, self.rules(spec.ensemble))
+            self.asked.append((ensemble, f"{phase.id}.{spec.id}", loc))
+            self.warnings += advice.rules_left_out(self.plan, spec.ensemble, (*loc, "ensemble"), self.baseline)
         else:
             trials, asha = self.trials(phase, spec, loc)
         return Experiment(
@@ -156,6 +169,7 @@ class Maker:
         self.made += [(trial, loc) for trial in trials]
         if spec.sweep is None or not trials:
             return tuple(trials), None
+        self.warnings += advice.left_out(self.plan, spec.sweep, (*loc, "sweep", "space"), self.baseline)
         rule = advice.stopping(spec.sweep, len(trials), max(trial.config.max_epochs for trial in trials))
         self.warnings += [advice.place(self.plan, (*loc, "sweep", "stop"), message) for message in rule.warnings]
         return tuple(trials), rule.asha
@@ -210,6 +224,11 @@ class Maker:
                     loc, f"{trial.name} is the same training as {twin.name} ({shown}); change a setting or remove one"
                 )
             )
+        for index, (wanted, name, loc) in enumerate(self.asked):
+            twins = [other for known, other, _ in self.asked[:index] if known == wanted]
+            if twins:
+                message = f"{name} asks for the same as {twins[0]}; change something or remove one"
+                self.faults.append(self.tree.near(loc).mark.fault(loc, message))
 
 
 def in_order(experiments: Sequence[Experiment]) -> tuple[Experiment, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from orchestrator.plan.names import Names
 from orchestrator.plan.settings import TrialSettings, leaves
@@ -45,6 +45,14 @@ class MetricSpec(Part):
     name: Literal["hmean"] = Field("hmean", description="what early stopping and ASHA watch")
     aggregate: Literal["macro", "micro"] = Field("macro", description="mean of per-image scores, or summed counts")
     variant: Literal["competition", "official"] = Field("competition", description="CLEval's rules")
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _reported(cls, value: Any) -> Any:
+        if value != "hmean":
+            hint = "it is reported, but not watched" if value in STATS else "no training reports it"
+            raise ValueError(f"`hmean` is what early stopping and ASHA can watch, got {value!r} ({hint}); write hmean")
+        return value
 
 
 class Scores(Part):

@@ -186,9 +186,15 @@ def probes(axes: Mapping[str, Axis], key: str) -> Iterator[dict[str, Any]]:
 
 
 def covers(axes: Mapping[str, Axis], key: str, value: float) -> bool:
-    """Whether a number lies within what a key can have."""
+    """Whether a number lies within what a key can have; also where that is a single value, or no number."""
+    reach = set(_reach(axes, key)) if all(map(_is_number, _reach(axes, key))) else set()
+    return len(reach) < 2 or min(reach) <= value <= max(reach)
+
+
+def extent(axes: Mapping[str, Axis], key: str) -> tuple[float, float]:
+    """The least and the greatest number that a key can have."""
     reach = _reach(axes, key)
-    return not all(map(_is_number, reach)) or min(reach) <= value <= max(reach)
+    return min(reach), max(reach)
 
 
 # --- points ----------------------------------------------------------------------------------------------------------
