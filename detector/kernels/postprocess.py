@@ -65,7 +65,8 @@ def contour_fills(map_HW: NDArray[np.generic], points_V2: Int32, ends_N: Int64) 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def smallest_rectangles(points_V2: Int32, ends_N: Int64) -> Float64:
-    """The smallest rectangle around the pixels of each contour: (N, 6) of centre x, y, width, height, cosine, sine.
+    """The smallest rectangle around the pixels of each contour: (N, 7) of centre x, y, width, height, cosine, sine, and
+    the area that the contour itself encloses.
 
     Around the pixels' centres, in corner coordinates: of a block of w x h pixels it is (w - 1) x (h - 1). Of the
     rectangles with a side along an edge of the hull (Freeman and Shapira 1975) it has the smallest area; of equal ones
@@ -73,10 +74,15 @@ def smallest_rectangles(points_V2: Int32, ends_N: Int64) -> Float64:
     comes back exactly, and the same on every machine. (cosine, sine) is the direction of the width, within 45 degrees
     of the x axis.
     """
-    boxes_N6 = np.empty((len(ends_N), 6))
+    boxes_N7 = np.empty((len(ends_N), 7))
     start = 0
     for n in range(len(ends_N)):
         end = ends_N[n]
+        doubled = np.int64(0)
+        for v in range(start, end):
+            u = v + 1 if v + 1 < end else start
+            doubled += np.int64(points_V2[v, 0]) * points_V2[u, 1] - np.int64(points_V2[u, 0]) * points_V2[v, 1]
+        boxes_N7[n, 6] = abs(doubled) / 2.0
         hull_K2 = convex_hull(points_V2[start:end])
         count = len(hull_K2)
         best = np.inf
@@ -100,12 +106,12 @@ def smallest_rectangles(points_V2: Int32, ends_N: Int64) -> Float64:
                 best = width * height
                 square = 2.0 * (dx * dx + dy * dy)
                 middle_u, middle_v = (low_u + high_u) / square, (low_v + high_v) / square
-                boxes_N6[n, 0] = middle_u * dx - middle_v * dy + 0.5
-                boxes_N6[n, 1] = middle_u * dy + middle_v * dx + 0.5
-                boxes_N6[n, 2], boxes_N6[n, 3] = width, height
-                boxes_N6[n, 4], boxes_N6[n, 5] = dx / length, dy / length
+                boxes_N7[n, 0] = middle_u * dx - middle_v * dy + 0.5
+                boxes_N7[n, 1] = middle_u * dy + middle_v * dx + 0.5
+                boxes_N7[n, 2], boxes_N7[n, 3] = width, height
+                boxes_N7[n, 4], boxes_N7[n, 5] = dx / length, dy / length
         start = end
-    return boxes_N6
+    return boxes_N7
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

@@ -117,7 +117,8 @@ def test_scores_equal_a_plain_fill(seed, dtype, smooth):
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 12)), min_size=1, max_size=12))
 def test_smallest_rectangle_equals_a_plain_search(points):
     (box,) = smallest_rectangles(np.array(points, np.int32), np.array([len(points)]))
-    cosine, sine = box[4:]
+    cosine, sine = box[4:6]
+    assert box[6] == cv2.contourArea(np.array(points, np.int32))
     assert cosine**2 + sine**2 == pytest.approx(1.0)
     assert cosine > 0 and -cosine < sine <= cosine
     # it holds every pixel's centre, and touches the outermost
