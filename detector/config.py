@@ -91,7 +91,11 @@ class Postprocess(Settings):
 
     thresh: Probability = Field(0.3, description="a pixel is text where P > thresh")
     box_thresh: Probability = Field(0.4, description="a contour is kept where the mean of P inside is at least this")
-    unclip_ratio: float = Field(1.5, ge=0.0, description="offset = area x unclip_ratio / perimeter; paper: 1.5")
+    unclip: Literal["ratio", "inverse"] = Field(
+        "ratio", description="how far outlines grow: the paper's constant ratio, or what undoes the targets' shrink"
+    )
+    unclip_ratio: float = Field(1.5, ge=0.0, description="ratio: offset = area x this / perimeter; paper: 1.5")
+    shrink_ratio: float = Field(0.4, gt=0.0, lt=1.0, description="inverse: r of the targets' shrink that is undone")
     max_candidates: int = Field(1000, ge=1, description="best-scoring contours kept on a page")
     min_side_px: float = Field(
         3.0, ge=0.0, description="contours covering less than a square of this side are dropped; thin lines stay"
