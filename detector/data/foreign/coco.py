@@ -51,7 +51,7 @@ def read_coco(source: Path, trip: Trip) -> tuple[Sheet, ...]:
     """The pages of a COCO detection file; every category is taken for words."""
     root = _root(source, ("images", "annotations"), list)
     found = ((f"annotations[{place}]", ann) for place, ann in enumerate(root["annotations"]))
-    if len(root.get("categories") or ()) > 1:
+    if len({str(ann.get("category_id")) for ann in root["annotations"] if isinstance(ann, dict)}) > 1:
         trip.lose("categories are not held; each of them counts as words", str(source))
     return _sheets(source, trip, root["images"], found, plain=True)
 
@@ -150,8 +150,13 @@ def _word(trip: Trip, where: str, index: int, ann: dict[str, Any], plain: bool) 
             return None
     for key in sorted(ann.keys() - (_PLAIN_KEYS if plain else _TEXT_KEYS)):
         trip.lose(f"key `{key}` is not held", where)
-    ignore = ann.get("iscrowd") == 1 if plain else ann.get("legibility") == "illegible"
-    word = trip.word(where, index, polygon, text, ignore)
+    key, legal = ("iscrowd", (None, 0, 1)) if plain else ("legibility", (None, "legible", "illegible"))
+    mark = ann.get(key)
+    if mark not in legal:
+        values = " or ".join(map(str, legal[1:]))
+        trip.fault(f"{where}: `{key}` must be {values}, got {json.dumps(mark)[:60]}; mend it")
+        return None
+    word = trip.word(where, index, polygon, text, mark == legal[2])
     if word is None or language in (None, _NO_LANGUAGE):
         return word
     return Word(word.id, word.polygon_V2, word.transcription, word.ignore, None, (language,))

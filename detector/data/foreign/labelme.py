@@ -98,9 +98,11 @@ def _word(trip: Trip, where: str, index: int, shape: Any) -> Word | None:
         if shape[key] not in _EMPTY:
             trip.lose(f"key `{key}` is not held", where)
     flags = shape.get("flags") or {}
-    flagged = isinstance(flags, dict) and any(flags.get(flag) is True for flag in _FLAGS)
+    if not isinstance(flags, dict):
+        trip.fault(f"{where}: `flags` must be an object, got {json.dumps(flags)[:60]}; mend the shape")
+        return None
     text, marked = read_mark(shape["label"])
-    return trip.word(where, index, polygon, text, marked or flagged)
+    return trip.word(where, index, polygon, text, marked or any(flags.get(flag) is True for flag in _FLAGS))
 
 
 def _shape(trip: Trip, name: str, index: int, word: Word) -> dict[str, Any]:

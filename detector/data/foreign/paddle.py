@@ -84,6 +84,10 @@ def _word(trip: Trip, where: str, index: int, entry: Any) -> Word | None:
     if text is not None and not isinstance(text, str):
         trip.fault(f"{where}: `transcription` must be a string, got {json.dumps(text)[:60]}; mend the word")
         return None
+    difficult = entry.get("difficult")
+    if difficult not in (None, False, True):
+        trip.fault(f"{where}: `difficult` must be true or false, got {json.dumps(difficult)[:60]}; mend the word")
+        return None
     try:
         polygon = polygon_of(where, entry["points"])
     except DataError as error:
@@ -92,7 +96,7 @@ def _word(trip: Trip, where: str, index: int, entry: Any) -> Word | None:
     for key in sorted(entry.keys() - _KEYS):
         trip.lose(f"key `{key}` is not held", where)
     text, ignore = read_mark(text, MARKS)
-    return trip.word(where, index, polygon, text, ignore or entry.get("difficult") is True)
+    return trip.word(where, index, polygon, text, ignore or bool(difficult))
 
 
 def _entry(trip: Trip, name: str, index: int, word: Word) -> dict[str, Any]:
