@@ -168,6 +168,17 @@ def test_files_as_their_tools_write_them(tmp_path: Path) -> None:
         assert json.loads(out.read_text())["images"]["img_1.png"]["img_w"] == 1000
 
 
+@pytest.mark.parametrize("key", ["mask", "polygon", "points"])
+def test_outlines_by_each_name(key: str, tmp_path: Path) -> None:
+    # COCO-Text 2, COCO-Text 1 and TextOCR, whose ids are words and whose images lie in folders.
+    ann = {"image_id": "OpenImages_1", "bbox": [0, 0, 9, 9], key: [0, 0, 9, 1, 8, 9], "utf8_string": "x"}
+    image = {"id": "OpenImages_1", "file_name": "train/1.jpg", "set": "train"}
+    (tmp_path / "in").write_text(json.dumps({"imgs": {"OpenImages_1": image}, "anns": {"OpenImages_1_1": ann}}))
+    done = convert(tmp_path / "in", tmp_path / "o.json", "coco-text", "competition")
+    assert parse_words(tmp_path / "o.json").words["1.jpg"][0].polygon_V2.tolist() == [[0, 0], [9, 1], [8, 9]]
+    assert [note.split(";")[0] for note in done.notes] == ["folder of an image is not held"]
+
+
 def test_what_is_not_held_is_counted_once_with_its_first_place(tmp_path: Path) -> None:
     words = [
         Word("7", QUAD, "a", False, "Horizontal", ("ko", "en")),

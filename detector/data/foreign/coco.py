@@ -6,8 +6,9 @@
     COCO:      {"images": [...], "categories": [...], "annotations": [{"id", "image_id", "category_id",
                 "segmentation": [[x1, y1, ...]], "bbox", "area", "iscrowd"}]}
 
-Illegible words, and COCO's `iscrowd`, are don't-care words. COCO-Text 1 calls `mask` `polygon`; without either the
-box is the word. Plain COCO knows no texts; `utf8_string` is written there too, since readers pass over unknown keys.
+Illegible words, and COCO's `iscrowd`, are don't-care words. COCO-Text 1 calls `mask` `polygon`, TextOCR `points`;
+without any of them the box is the word. Plain COCO knows no texts; `utf8_string` is written there too, since readers
+pass over unknown keys.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from detector.types import Float64, Word
 
 _NO_LANGUAGE: Final = "na"  # COCO-Text's word for none
 _KEYS = frozenset({"id", "image_id", "area", "bbox", "utf8_string"})
-_TEXT_KEYS = _KEYS | {"mask", "polygon", "legibility", "language"}
+_TEXT_KEYS = _KEYS | {"mask", "polygon", "points", "legibility", "language"}
 _PLAIN_KEYS = _KEYS | {"segmentation", "iscrowd", "category_id"}
 
 
@@ -164,7 +165,7 @@ def _word(trip: Trip, where: str, index: int, ann: dict[str, Any], plain: bool) 
 
 def _outline(trip: Trip, where: str, ann: dict[str, Any], plain: bool) -> Float64 | None:
     """The polygon of an annotation, else its box; None where it is left out. DataError where it is neither."""
-    flat = ann.get("segmentation") if plain else ann.get("mask") or ann.get("polygon")
+    flat = ann.get("segmentation") if plain else ann.get("mask") or ann.get("polygon") or ann.get("points")
     if plain and isinstance(flat, dict):
         trip.change("segmentation by runs of pixels, words are polygons", where, "the box is taken")
         flat = None
