@@ -1,4 +1,4 @@
-"""Compiled loops over packed polygons: areas, convexity, clipping, point in polygon.
+"""Compiled loops over packed polygons: areas, convexity, common areas, point in polygon.
 
 Packed polygons: `points_P2` holds the vertices of all N polygons one after the other, `starts_M` (M = N + 1) where each
 begins, so polygon i is `points_P2[starts_M[i]:starts_M[i + 1]]`. P points, N polygons. All arrays are C-contiguous,
@@ -17,13 +17,13 @@ from detector.types import Float64
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# What a polygon is to the clipper.
-FLAT, CONVEX, GENERAL = 0, 1, 2
+# What a polygon is to the clipper. OUTSIDE: the polygon stands for a region that only shapely knows.
+FLAT, CONVEX, GENERAL, OUTSIDE = 0, 1, 2, 3
 
 
 def compiled(function: F) -> F:
-    """`numba.njit` with its result cached on disk, and the type of the plain function kept."""
-    loop: F = njit(cache=True)(function)
+    """`numba.njit` with its result cached on disk, without the interpreter's lock, the plain function's type kept."""
+    loop: F = njit(cache=True, nogil=True)(function)
     return loop
 
 
@@ -179,53 +179,3 @@ def contains(points_P2: Float64, first: int, last: int, x: float, y: float) -> b
                 inside = not inside
         j = i
     return inside
-
-
-@compiled
-def intersections(
-    a_points_P2: Float64,
-    a_starts_M: Any,
-    a_area_N: Float64,
-    a_box_N4: Float64,
-    a_kind_N: Any,
-    owner_N: Any,
-    b_points_P2: Float64,
-    b_starts_M: Any,
-    b_box_N4: Float64,
-    b_kind_N: Any,
-    owners: int,
-) -> Any:
-    """Intersection areas of convex polygons a with b, summed over the a of one owner; (owners, number of b), px^2.
-
-    Pairs whose boxes meet and of which one is GENERAL are not computed: their entry is -1 and they are counted in the
-    second result.
-    """
-    a_count, b_count = len(a_starts_M) - 1, len(b_starts_M) - 1
-    area = np.zeros((owners, b_count))
-    left = 0
-    longest_a = longest_b = 0
-    for a in range(a_count):
-        longest_a = max(longest_a, a_starts_M[a + 1] - a_starts_M[a])
-    for b in range(b_count):
-        longest_b = max(longest_b, b_starts_M[b + 1] - b_starts_M[b])
-    # each clip edge adds at most one vertex to a convex polygon; rounding may add one more
-    work = np.empty((2, longest_a + 2 * longest_b + 2, 2))
-    for a in range(a_count):
-        if a_kind_N[a] == FLAT:
-            continue
-        o = owner_N[a]
-        x0, y0, x1, y1 = a_box_N4[a, 0], a_box_N4[a, 1], a_box_N4[a, 2], a_box_N4[a, 3]
-        side = 1.0 if a_area_N[a] > 0.0 else -1.0
-        for b in range(b_count):
-            if b_box_N4[b, 0] >= x1 or b_box_N4[b, 2] <= x0 or b_box_N4[b, 1] >= y1 or b_box_N4[b, 3] <= y0:
-                continue
-            if b_kind_N[b] == FLAT or area[o, b] < 0.0:
-                continue
-            if b_kind_N[b] == GENERAL or a_kind_N[a] == GENERAL:
-                area[o, b] = -1.0
-                left += 1
-                continue
-            area[o, b] += clipped_area(
-                b_points_P2, b_starts_M[b], b_starts_M[b + 1], a_points_P2, a_starts_M[a], a_starts_M[a + 1], side, work
-            )
-    return area, left

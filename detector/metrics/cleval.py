@@ -3,7 +3,7 @@
 `official` gives every count of PyPI `cleval` 0.1.1 (`CLEvalMetric`) for quads; `competition`, the default, is the
 scorer of the receipt competition. In both, a word is a row of pseudo-character centres; a detection has the centres
 that lie in it and an area precision, intersection / own area; matches are one-to-one, one-to-many and many-to-one;
-recall and precision are characters less a penalty of (pieces - 1). Where the variants differ stands in `VARIANTS` and
+recall and precision are characters less a penalty of (pieces - 1). Where the variants differ stands in `truth.py` and
 in `characters.py`.
 
 Shapes: G words, D detections, C centres of all words, V vertices of one polygon. Coordinates in px of the image frame.
@@ -11,48 +11,24 @@ Shapes: G words, D detections, C centres of all words, V vertices of one polygon
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from dataclasses import astuple, dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from detector.metrics.characters import COMPETITION, OFFICIAL, Rule
-from detector.metrics.shapes import Packed, intersection_areas, pack, region
+from detector.metrics.shapes import Packed, common_areas, pack
+from detector.metrics.truth import VARIANTS, GroundTruth, Variant, ground_truth, vertices
 from detector.types import Float64, Word
 
-if TYPE_CHECKING:
-    from shapely.geometry.base import BaseGeometry
-
-Variant = Literal["competition", "official"]
+__all__ = [
+    "Counts", "GroundTruth", "Score", "Variant", "cleval", "cleval_prefixes", "ground_truth", "harmonic_mean", "macro",
+    "micro",
+]  # fmt: skip
 
 # Baek et al. 2020, section 3.1: a detection matches a word when at least this much of its area lies on it.
 AREA_PRECISION = 0.3
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """How a variant reads its input.
-
-    Attributes:
-        rule: lengths and centres of one polygon.
-        least_vertices: polygons with fewer are skipped.
-        most_detections: detections after so many of the list are ignored.
-        has_text: transcriptions and don't-care words are known to the variant.
-    """
-
-    rule: Rule
-    least_vertices: int
-    most_detections: int | None
-    has_text: bool
-
-
-VARIANTS: dict[Variant, Rules] = {
-    "official": Rules(OFFICIAL, least_vertices=3, most_detections=None, has_text=True),
-    "competition": Rules(COMPETITION, least_vertices=4, most_detections=500, has_text=False),
-}
+CONSTRAINT = np.float32(AREA_PRECISION)  # one area precision is compared as float32 in cleval, their sum is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,90 +95,6 @@ class Counts:
         return Counts(*(int(value) for value in row))
 
 
-@dataclass(frozen=True, eq=False)
-class GroundTruth:
-    """The words of one image, prepared once for any number of scorings (`ground_truth`).
-
-    Attributes:
-        variant: whose rules prepared them.
-        polygons: vertices truncated to integers, G of them.
-        pieces, owner_N: disjoint parts of the words' regions and whose they are; one part a word, save for don't-care
-            words, of which the words over them are taken away.
-        length_G: characters of each word.
-        care_G: False for don't-care words; ignored_K: their indices, in the order in which `cleval` meets them.
-        centres_C2, starts_M, centre_box_G4: pseudo-character centres, where each word's begin, the box around them.
-    """
-
-    variant: Variant
-    polygons: Packed
-    pieces: Packed
-    owner_N: NDArray[np.int64]
-    length_G: NDArray[np.int64]
-    care_G: NDArray[np.bool_]
-    ignored_K: NDArray[np.int64]
-    centres_C2: Float64
-    starts_M: NDArray[np.int64]
-    centre_box_G4: Float64
-    _regions: dict[int, BaseGeometry] = field(default_factory=dict)
-
-    @cached_property
-    def chars(self) -> int:
-        """Characters of the words that count."""
-        return int(self.length_G[self.care_G].sum())
-
-    def region(self, index: int) -> BaseGeometry:
-        """A word's region as a shapely geometry, made when first asked for."""
-        if index not in self._regions:
-            self._regions[index] = region(self.polygons.polygon(index))
-        return self._regions[index]
-
-
-def ground_truth(words: Sequence[Word], variant: Variant = "competition") -> GroundTruth:
-    """Prepares the words of one image; `cleval` does so itself when it is given words.
-
-    `official`: a word's length is that of its transcription (an empty one has no characters, as in `cleval` 0.1.1),
-    without one the pseudo-length; `ignore` marks don't-care words. A triangle gets the fourth vertex (x0, y2) that
-    `cleval` gives it. Other polygons, which `CLEvalMetric` refuses and its command line cannot score, keep the official
-    lengths and truncated areas; their ratio is that of the smallest rectangle, their centres are those below.
-    `competition`: words are polygons alone, so those marked `ignore` count like any other.
-    """
-    rules = VARIANTS[variant]
-    kept = [word for word in words if len(word.polygon_V2) >= rules.least_vertices]
-    shapes = [_vertices(word.polygon_V2) for word in kept]
-    ratios = [rules.rule.aspect_ratio(shape) for shape in shapes]
-    lengths = [
-        len(word.transcription)
-        if rules.has_text and word.transcription is not None and not word.ignore
-        else rules.rule.length(ratio)
-        for word, ratio in zip(kept, ratios, strict=True)
-    ]
-    care_G = np.array([not (rules.has_text and word.ignore) for word in kept], dtype=np.bool_)
-    centres = [rules.rule.centres(*item) for item in zip(shapes, ratios, lengths, strict=True)]
-    starts_M = np.zeros(len(kept) + 1, np.int64)
-    np.cumsum(lengths, out=starts_M[1:])
-    polygons = pack(shapes, truncate=True)
-    pieces, owner_N = polygons, np.arange(len(kept))
-    regions: dict[int, BaseGeometry] = {}
-    if not care_G.all():
-        from detector.metrics.ignored import cut_words
-
-        pieces, owner_N, regions = cut_words(polygons, care_G)
-    return GroundTruth(
-        variant,
-        polygons,
-        pieces,
-        owner_N,
-        np.array(lengths, np.int64),
-        care_G,
-        # cleval sums float32 areas in the order of a Python set, which decides the last bit
-        np.array(list(set(np.flatnonzero(~care_G).tolist())), np.int64),
-        np.concatenate(centres) if centres else np.zeros((0, 2)),
-        starts_M,
-        np.array([_box(centre_n2) for centre_n2 in centres]).reshape(-1, 4),
-        regions,
-    )
-
-
 def cleval(
     words: Sequence[Word] | GroundTruth, polygons: Sequence[Float64], variant: Variant = "competition"
 ) -> Counts:
@@ -216,19 +108,44 @@ def cleval(
     Raises:
         ValueError: the ground truth was prepared for the other variant.
     """
+    return cleval_prefixes(words, polygons, [len(polygons)], variant)[0]
+
+
+def cleval_prefixes(
+    words: Sequence[Word] | GroundTruth,
+    polygons: Sequence[Float64],
+    lengths: Sequence[int],
+    variant: Variant = "competition",
+) -> list[Counts]:
+    """The counts of the first n of the polygons, for each n of `lengths`, as `cleval` gives them one by one.
+
+    Areas and inclusions are found once; what matches what is settled for each n, equal ones once.
+
+    Raises:
+        ValueError: the ground truth was prepared for the other variant.
+    """
     truth = words if isinstance(words, GroundTruth) else ground_truth(words, variant)
     if truth.variant != variant:
         raise ValueError(f"ground truth prepared for {truth.variant!r} cannot score {variant!r}; prepare it again")
     rules = VARIANTS[variant]
-    shapes = [
-        _vertices(polygon) for polygon in polygons[: rules.most_detections] if len(polygon) >= rules.least_vertices
-    ]
-    if not shapes:
-        return Counts(chars_gt=truth.chars)
-    sums, alone = _match(truth, pack(shapes, truncate=True))
-    false = sum(rules.rule.false_characters(rules.rule.aspect_ratio(shapes[index])) for index in alone)
-    hit, found, gran_recall, gran_precision, splits, merges = sums
-    return Counts(truth.chars, found + false, false, hit, gran_recall, gran_precision, splits, merges, found - hit)
+    most = rules.most_detections or len(polygons)
+    kept = [index for index, polygon in enumerate(polygons[:most]) if len(polygon) >= rules.least_vertices]
+    shapes = [vertices(polygons[index]) for index in kept]
+    wanted = [bisect_left(kept, length) for length in lengths]
+    false: dict[int, int] = {}  # characters of the detections that match nothing, as far as they were asked for
+    counts = {0: Counts(chars_gt=truth.chars)}
+    pairs = _Pairs(truth, pack(shapes, truncate=True)) if shapes else None
+    for length in set(wanted) - {0}:
+        assert pairs is not None
+        (hit, found, gran_recall, gran_precision, splits, merges), alone = pairs.match(length)
+        for index in alone:
+            if index not in false:
+                false[index] = rules.rule.false_characters(rules.rule.aspect_ratio(shapes[index]))
+        chars_fp = sum(false[index] for index in alone)
+        counts[length] = Counts(
+            truth.chars, found + chars_fp, chars_fp, hit, gran_recall, gran_precision, splits, merges, found - hit
+        )
+    return [counts[length] for length in wanted]
 
 
 def macro(counts: Iterable[Counts]) -> Score:
@@ -264,34 +181,44 @@ def harmonic_mean(a: float, b: float) -> float:
     return 2 * a * b / (a + b) if a + b else 0.0
 
 
-def _match(truth: GroundTruth, found: Packed) -> tuple[list[int], list[int]]:
-    """The six sums of `kernels.cleval.tally`, and the indices of detections that count and match nothing."""
-    from detector.kernels import cleval as kernels
+class _Pairs:
+    """What words and detections have to do with each other, and the matches among the first detections."""
 
-    area_GD = intersection_areas(truth.pieces, truth.owner_N, len(truth.polygons), found, truth.region)
-    own_D = np.abs(found.area_N)
-    # float32, because a precision of .3 is compared as float32 in cleval
-    precision_GD = np.divide(area_GD, own_D, out=np.zeros_like(area_GD), where=own_D > 0.0).astype(np.float32)
-    inside_CD, count_GD = kernels.inclusion(
-        truth.centres_C2, truth.starts_M, truth.centre_box_G4, found.points_P2, found.starts_M, found.box_N4
-    )
-    constraint = np.float32(AREA_PRECISION)
-    care_D = kernels.care_of_detections(precision_GD, count_GD, truth.ignored_K, constraint)
-    match_GD = kernels.matches(precision_GD, count_GD, truth.care_G, care_D, constraint, AREA_PRECISION)
-    sums, alone_D = kernels.tally(match_GD, inside_CD, count_GD, truth.starts_M, care_D)
-    return sums.tolist(), np.flatnonzero(alone_D).tolist()
+    def __init__(self, truth: GroundTruth, found: Packed) -> None:
+        from detector.kernels import cleval as kernels
 
+        self.truth = truth
+        common = common_areas(truth.box_G4, truth.pieces, truth.owner_N, found, truth.region)
+        self.pairs = common.starts_M, common.partner_P
+        self.precision_P = kernels.precisions(common.area_P, common.partner_P, np.abs(found.area_N))
+        self.inside_S, self.offset_P, self.count_P = kernels.inclusion(
+            *self.pairs,
+            truth.centres_C2,
+            truth.starts_M,
+            truth.centre_box_G4,
+            found.points_P2,
+            found.starts_M,
+            found.box_N4,
+        )
+        self.care_D = kernels.care_of_detections(
+            *self.pairs, self.precision_P, self.count_P, truth.ignored_K, CONSTRAINT, len(found)
+        )
 
-def _vertices(polygon_V2: Float64) -> Float64:
-    vertices = np.asarray(polygon_V2, dtype=np.float64).reshape(-1, 2)
-    if len(vertices) == 3:  # only `official` lets triangles through; cleval.box_types.POLY adds this vertex
-        vertices = np.append(vertices, [[vertices[0, 0], vertices[2, 1]]], axis=0)
-    return vertices
+    def match(self, detections: int) -> tuple[list[int], list[int]]:
+        """The six sums of `kernels.cleval.tally`, and the indices of detections that count and match nothing."""
+        from detector.kernels import cleval as kernels
 
-
-def _box(points_n2: Float64) -> tuple[float, float, float, float]:
-    """x0, y0, x1, y1; a box that meets nothing for no points."""
-    if not len(points_n2):
-        return (np.inf, np.inf, -np.inf, -np.inf)
-    (x0, y0), (x1, y1) = points_n2.min(axis=0).tolist(), points_n2.max(axis=0).tolist()
-    return (x0, y0, x1, y1)
+        match_P = kernels.matches(
+            *self.pairs,
+            self.precision_P,
+            self.count_P,
+            self.truth.care_G,
+            self.care_D,
+            detections,
+            CONSTRAINT,
+            AREA_PRECISION,
+        )
+        sums, alone_D = kernels.tally(
+            *self.pairs, match_P, self.inside_S, self.offset_P, self.count_P, self.care_D, detections
+        )
+        return sums.tolist(), np.flatnonzero(alone_D).tolist()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def cut_words(polygons: Packed, care_G: NDArray[np.bool_]) -> tuple[Packed, NDArray[np.int64], dict[int, BaseGeometry]]:
     """Pieces of all words' regions, the owner of each, and for shapely the regions of the words that were cut."""
-    from detector.kernels.polygons import CONVEX, FLAT, GENERAL
+    from detector.kernels.polygons import CONVEX, FLAT, OUTSIDE
 
     parts: list[Float64] = []
     owners: list[int] = []
@@ -36,7 +36,7 @@ def cut_words(polygons: Packed, care_G: NDArray[np.bool_]) -> tuple[Packed, NDAr
                 for other in over:
                     own = [rest for piece in own for rest in _subtract(piece, polygons.polygon(other))]
             else:
-                kind = GENERAL  # only shapely knows the region; the polygon stands for it
+                kind = OUTSIDE  # only shapely knows the region; the polygon stands for it
         parts += own
         owners += [index] * len(own)
         kinds += [kind] * len(own)

@@ -9,10 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from detector.metrics.cleval import Score, harmonic_mean
-from detector.metrics.shapes import intersection_areas, pack, region
+from detector.metrics.shapes import common_areas, pack
 from detector.types import Float64, Word
 
 # ICDAR 2015, task 4.1: both for the match and for the part of a detection that lies on a don't-care word.
@@ -65,21 +64,20 @@ def iou(words: Sequence[Word], polygons: Sequence[Float64], threshold: float = I
         return IouCounts(gt=int(cares.sum()), det=len(polygons))
     own = pack([_vertices(word.polygon_V2) for word in words], truncate=False)
     found = pack([_vertices(polygon) for polygon in polygons], truncate=False)
-    area_GD = intersection_areas(own, np.arange(len(own)), len(own), found, lambda index: region(own.polygon(index)))
-    area_D = np.abs(found.area_N)
-    union_GD = np.abs(own.area_N)[:, None] + area_D - area_GD
-    overlap_GD = np.divide(area_GD, union_GD, out=np.zeros_like(area_GD), where=union_GD > 0.0)
-    on_ignored_D: NDArray[np.bool_] = np.any(area_GD[~cares] > IGNORED_THRESHOLD * area_D, axis=0)
-    matched = 0
-    free_D: NDArray[np.bool_] = ~on_ignored_D
-    rows, columns = np.nonzero((overlap_GD > threshold) & cares[:, None] & free_D)  # by word, then by detection
-    taken: set[int] = set()
-    for word, detection in zip(rows.tolist(), columns.tolist(), strict=True):
-        if word not in taken and free_D[detection]:
-            taken.add(word)
-            free_D[detection] = False
-            matched += 1
-    return IouCounts(gt=int(cares.sum()), det=int((~on_ignored_D).sum()), matched=matched)
+    common = common_areas(own.box_N4, own, np.arange(len(own)), found)
+    from detector.kernels.iou import match
+
+    matched, det = match(
+        common.starts_M,
+        common.partner_P,
+        common.area_P,
+        np.abs(own.area_N),
+        np.abs(found.area_N),
+        cares,
+        threshold,
+        IGNORED_THRESHOLD,
+    )
+    return IouCounts(gt=int(cares.sum()), det=det, matched=matched)
 
 
 def iou_score(counts: Iterable[IouCounts]) -> Score:
@@ -95,6 +93,8 @@ def iou_score(counts: Iterable[IouCounts]) -> Score:
 
 def _vertices(polygon_V2: Float64) -> Float64:
     """Three vertices at least: the last one repeated, which adds no area."""
+    if len(polygon_V2) > 2 and isinstance(polygon_V2, np.ndarray) and polygon_V2.dtype == np.float64:
+        return polygon_V2
     vertices = np.asarray(polygon_V2, dtype=np.float64).reshape(-1, 2)
     if len(vertices) == 0:
         return np.zeros((3, 2))

@@ -1,14 +1,15 @@
-"""Polygons packed for the compiled loops, and the exact areas of those that the loops leave out.
+"""Polygons packed for the compiled loops, and the areas that two sets of them have in common.
 
-Shapes: N polygons, P vertices in all, V vertices of one. A polygon that crosses itself is the region of the even-odd
-rule, as the clipper behind the published scorers (GPC) has it; its own area is the absolute shoelace sum, as there.
+Shapes: N polygons, P vertices in all (or pairs of polygons), V vertices of one. A polygon that crosses itself is the
+region of the even-odd rule, as the clipper behind the published scorers (GPC) has it; its own area is the absolute
+shoelace sum, as there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ class Packed:
         points_P2, starts_M: vertices, and where each polygon begins (M = N + 1).
         area_N: signed shoelace areas, px^2.
         box_N4: x0, y0, x1, y1.
-        kind_N: flat, convex or general (`kernels.polygons`).
+        kind_N: flat, convex, general or outside (`kernels.polygons`).
     """
 
     points_P2: Float64
@@ -49,7 +50,7 @@ def pack(polygons: Sequence[Float64], truncate: bool) -> Packed:
     from detector.kernels.polygons import facts  # numba takes most of a second to import
 
     starts_M = np.zeros(len(polygons) + 1, np.int64)
-    np.cumsum([len(polygon) for polygon in polygons], out=starts_M[1:])
+    np.cumsum(np.fromiter(map(len, polygons), np.int64, len(polygons)), out=starts_M[1:])
     points_P2 = np.ascontiguousarray(np.concatenate(polygons) if polygons else np.zeros((0, 2)), dtype=np.float64)
     if truncate:
         points_P2 = np.trunc(points_P2)
@@ -68,22 +69,47 @@ def region(polygon_V2: Float64) -> BaseGeometry:
     return shapely.MultiPolygon(parts[shapely.get_dimensions(parts) == 2].tolist())
 
 
-def intersection_areas(
-    pieces: Packed, owner_N: NDArray[np.int64], owners: int, others: Packed, region_of: Callable[[int], BaseGeometry]
-) -> Float64:
-    """Areas of owner o's region with each of the other polygons, (owners, len(others)), px^2.
+@dataclass(frozen=True, slots=True, eq=False)
+class Common:
+    """Pairs of an owner and another polygon whose boxes meet, and the area they share; all other pairs share nothing.
 
-    Convex pairs are clipped in a compiled loop; pairs with anything else in them go to shapely.
+    Attributes:
+        starts_M, partner_P: pairs of owner o are `starts_M[o]` to `starts_M[o + 1]`; partners ascend.
+        area_P: px^2.
+    """
+
+    starts_M: NDArray[np.int64]
+    partner_P: NDArray[np.int64]
+    area_P: Float64
+
+    def matrix(self, others: int) -> Float64:
+        """The areas of all pairs, (owners, others)."""
+        area = np.zeros((len(self.starts_M) - 1, others))
+        area[np.repeat(np.arange(len(area)), np.diff(self.starts_M)), self.partner_P] = self.area_P
+        return area
+
+
+def common_areas(
+    owner_box_G4: Float64,
+    pieces: Packed,
+    owner_N: NDArray[np.int64],
+    others: Packed,
+    region_of: Callable[[int], BaseGeometry] | None = None,
+) -> Common:
+    """Areas that owners' regions have in common with other polygons, where their boxes meet.
 
     Args:
+        owner_box_G4: around all that is asked of an owner, its pieces at least.
         pieces: disjoint parts of the owners' regions.
-        owner_N: the owner of each piece; an owner with a general piece has that one only.
-        region_of: the whole region of an owner, for shapely.
+        owner_N: the owner of each piece, ascending; an owner with an `OUTSIDE` piece has that one only.
+        region_of: the whole region of an owner that has such a piece.
     """
-    from detector.kernels.polygons import intersections
+    from detector.kernels.pairs import meeting, pair_areas
 
-    area: Float64
-    area, left = intersections(
+    starts_M, partner_P = meeting(owner_box_G4, others.box_N4)
+    area_P, left = pair_areas(
+        starts_M,
+        partner_P,
         pieces.points_P2,
         pieces.starts_M,
         pieces.area_N,
@@ -94,19 +120,20 @@ def intersection_areas(
         others.starts_M,
         others.box_N4,
         others.kind_N,
-        owners,
     )
-    if left:
-        _fill(area, region_of, lambda index: region(others.polygon(index)))
-    return area
+    common = Common(starts_M, partner_P, area_P)
+    if left and region_of is not None:
+        _fill(common, region_of, others)
+    return common
 
 
-def _fill(area: Float64, region_of: Callable[[int], BaseGeometry], other: Callable[[int], BaseGeometry]) -> None:
-    """Replaces the entries below zero, those that the compiled loop left out."""
+def _fill(common: Common, region_of: Callable[[int], BaseGeometry], others: Packed) -> None:
+    """Replaces the areas below zero, those that the compiled loop left out."""
     import shapely
 
-    rows, columns = np.nonzero(area < 0.0)
-    own: dict[int, Any] = {row: region_of(row) for row in set(rows.tolist())}
-    their: dict[int, Any] = {column: other(column) for column in set(columns.tolist())}
-    pairs = shapely.intersection([own[row] for row in rows.tolist()], [their[column] for column in columns.tolist()])
-    area[rows, columns] = shapely.area(pairs)
+    pairs = np.flatnonzero(common.area_P < 0.0)
+    owners = np.searchsorted(common.starts_M, pairs, side="right") - 1
+    partners = common.partner_P[pairs].tolist()
+    their = {index: region(others.polygon(index)) for index in set(partners)}
+    shared = shapely.intersection([region_of(owner) for owner in owners.tolist()], [their[index] for index in partners])
+    common.area_P[pairs] = shapely.area(shared)

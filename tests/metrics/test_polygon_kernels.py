@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from metrics_pages import polygon_page
 
 from detector.kernels import polygons as kernels
-from detector.metrics.shapes import intersection_areas, pack, region
+from detector.metrics.shapes import common_areas, pack, region
 from detector.types import Float64
 
 SEEDS = st.integers(0, 10**6)
@@ -67,7 +67,7 @@ def test_intersections_equal_shapely(seed: int, truncate: bool) -> None:
     words, found = polygon_page(seed)
     own = pack([word.polygon_V2 for word in words], truncate)
     others = pack(found, truncate)
-    areas = intersection_areas(own, np.arange(len(own)), len(own), others, lambda index: region(own.polygon(index)))
+    areas = common_areas(own.box_N4, own, np.arange(len(own)), others).matrix(len(others))
     for g in range(len(own)):
         for d in range(len(others)):
             expected = region(own.polygon(g)).intersection(region(others.polygon(d))).area
