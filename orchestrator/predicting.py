@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from detector.errors import DataError, InputError
 from orchestrator.commands import Answer, progress, workspace_of
+
+if TYPE_CHECKING:
+    from detector.types import Detections, Page
 
 MLFLOW_SCHEMES: Final = ("runs:/", "models:/", "mlflow-artifacts:/")
 
 
 def predict(arguments: Namespace) -> Answer:
     """Find the words of images and write them to a file."""
-    from detector.data.formats import write_submission
+    from detector.data.formats import write_annotations, write_submission
     from detector.inference.predict import Predictor
 
     out = Path(arguments.output)
@@ -27,12 +32,20 @@ def predict(arguments: Namespace) -> Answer:
     pages = _pages([Path(path) for path in arguments.images])
     started_s = time.perf_counter()
     predictor = Predictor.load(model_of(arguments), arguments.device)
-    found = {page.name: predictor.words(page) for page in progress(pages, "pages", len(pages))}
+    count = 0
+
+    def found() -> Iterator[tuple[Page, Detections]]:
+        """Page after page: what is written is not held."""
+        nonlocal count
+        for page in progress(pages, "pages", len(pages)):
+            words = predictor.words(page)
+            count += len(words.polygons)
+            yield page, words
+
     if out.suffix.lower() == ".csv":
-        write_submission(out, {name: words.polygons for name, words in found.items()})
+        write_submission(out, ((page.name, words.polygons) for page, words in found()))
     else:
-        _write_words(out, pages, found)
-    count = sum(len(words.polygons) for words in found.values())
+        write_annotations(out, (_annotated(page, words) for page, words in found()))
     return f"{len(pages)} pages, {count} words, {time.perf_counter() - started_s:.1f} s -> {out}", 0
 
 
@@ -56,7 +69,7 @@ def model_of(arguments: Namespace) -> Path:
     return workspace / champion.path
 
 
-def _pages(paths: Sequence[Path]) -> list[Any]:
+def _pages(paths: Sequence[Path]) -> list[Page]:
     from detector.data.formats import read_images
     from detector.types import Page
 
@@ -68,25 +81,15 @@ def _pages(paths: Sequence[Path]) -> list[Any]:
             pages.append(Page(path.name, path))
         else:
             raise DataError(f"{path}: there is no such file or folder; check the path")
-    names = [page.name for page in pages]
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    twice = sorted(name for name, times in Counter(page.name for page in pages).items() if times > 1)
     if twice:
         raise DataError(f"images: {twice[0]} is there twice; predictions are kept by file name, so rename one")
     return pages
 
 
-def _write_words(out: Path, pages: Sequence[Any], found: Any) -> None:
-    from detector.data.formats import write_annotations
-    from detector.types import Page, Word
+def _annotated(page: Page, found: Detections) -> Page:
+    """A page with its detections as words, numbered as the competition does."""
+    from detector.types import Word
 
-    write_annotations(
-        out,
-        [
-            Page(
-                page.name,
-                page.path,
-                tuple(Word(f"{i:04d}", polygon) for i, polygon in enumerate(found[page.name].polygons, start=1)),
-            )
-            for page in pages
-        ],
-    )
+    words = (Word(f"{number:04d}", polygon) for number, polygon in enumerate(found.polygons, start=1))
+    return replace(page, words=tuple(words))

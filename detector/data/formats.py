@@ -11,6 +11,7 @@ without an area is dropped, counted and named. Shapes: V vertices. Coordinates: 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ from detector.data.images import image_size as image_size
 from detector.data.images import read_image as read_image
 from detector.data.words_json import parse_words
 from detector.errors import DataError
-from detector.files import write_json
+from detector.files import replacing
 from detector.types import Float64, Page, Word
 
 
@@ -109,24 +110,22 @@ def read_predictions(path: Path) -> dict[str, tuple[Float64, ...]]:
 def write_annotations(path: Path, pages: Iterable[Page]) -> None:
     """Write pages as an annotation file, atomically; `read_annotations` gives them back to the last bit.
 
-    img_w and img_h are written for the images that are on disk.
+    img_w and img_h are written for the images that are on disk. One page at a time is held: `pages` may be a stream.
 
     Raises:
         DataError: an image is there but cannot be read.
         ValueError: a coordinate is NaN or infinite, or a name is used twice.
     """
-    images: dict[str, Any] = {}
-    for page in pages:
-        if page.name in images:
-            raise ValueError(f"page {page.name!r} is there twice")
-        entry: dict[str, Any] = {}
-        if page.path.is_file():
-            entry["img_w"], entry["img_h"] = image_size(page.path)
-        entry["words"] = {word.id: _word_json(word) for word in page.words}
-        if len(entry["words"]) != len(page.words):
-            raise ValueError(f"page {page.name!r} has two words of one id")
-        images[page.name] = entry
-    write_json(path, {"images": images}, indent=None)
+    names: set[str] = set()
+    with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as text:
+        text.write('{"images": {')
+        for page in pages:
+            if page.name in names:
+                raise ValueError(f"page {page.name!r} is there twice")
+            comma = ", " if names else ""
+            text.write(f"{comma}{_json(page.name)}: {_json(_page_json(page))}")
+            names.add(page.name)
+        text.write("}}\n")
 
 
 def pages_digest(pages: Iterable[Page]) -> str:
@@ -156,6 +155,20 @@ def _file_digest(path: Path) -> bytes:
 
 def _word_text(word: Word) -> str:
     return repr((word.id, word.polygon_V2.tolist(), word.transcription, word.ignore, word.orientation, word.language))
+
+
+def _page_json(page: Page) -> dict[str, Any]:
+    entry: dict[str, Any] = {}
+    if page.path.is_file():
+        entry["img_w"], entry["img_h"] = image_size(page.path)
+    entry["words"] = {word.id: _word_json(word) for word in page.words}
+    if len(entry["words"]) != len(page.words):
+        raise ValueError(f"page {page.name!r} has two words of one id")
+    return entry
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _word_json(word: Word) -> dict[str, Any]:

@@ -13,31 +13,36 @@ import csv
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from detector.errors import DataError
-from detector.files import write_text
+from detector.files import replacing
 from detector.types import Float64
 
 HEADER = ("filename", "polygons")
 NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
 
-def write_submission(path: Path, polygons: Mapping[str, Sequence[Float64]]) -> None:
-    """Write one row for every file name, in the mapping's order, atomically.
+def write_submission(
+    path: Path, polygons: Mapping[str, Sequence[Float64]] | Iterable[tuple[str, Sequence[Float64]]]
+) -> None:
+    """Write one row for every file name, in the order given, atomically.
+
+    Args:
+        polygons: by file name, or pairs of both, of which one at a time is held: a stream of any length.
 
     Raises:
         ValueError: a polygon has fewer than 3 vertices, or a coordinate is NaN or infinite.
     """
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(HEADER)
-    for name, page in polygons.items():
-        rows.writerow((name, "|".join(_polygon_text(name, polygon) for polygon in page)))
-    write_text(path, text.getvalue())
+    pairs = polygons.items() if isinstance(polygons, Mapping) else polygons
+    with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="") as text:
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(HEADER)
+        for name, page in pairs:
+            rows.writerow((name, "|".join(_polygon_text(name, polygon) for polygon in page)))
 
 
 def round_half_away(values: Float64) -> Float64:
