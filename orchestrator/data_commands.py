@@ -133,6 +133,8 @@ def check(arguments: Namespace) -> Answer:
         raise InputError(f"-o {out}: a .html file expected; rename it")
     if out is not None and out.exists() and not arguments.force:
         raise InputError(f"-o {out}: exists already; choose another name or give --force")
+    if arguments.threads < 0:
+        raise InputError(f"--threads {arguments.threads}: must be 1 or more, or 0 for one a processor")
     parts = [part for given in arguments.sets for part in _parts(Path(given), arguments.images)]
     twice = [name for name, count in Counter(part.name for part in parts).items() if count > 1]
     if twice:

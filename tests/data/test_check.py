@@ -238,6 +238,7 @@ def test_exit_codes_and_texts(broken: Path, tmp_path: Path, capsys: pytest.Captu
         ([str(tmp_path)], "holds no annotations"),
         ([str(good), "--images", "none"], "no such folder"),
         ([str(good), "-o", "x.txt"], "a .html file expected"),
+        ([str(good), "--threads", "-1"], "must be 1 or more"),
     ):
         assert main(["data", "check", *words]) == 2
         assert message in capsys.readouterr().err
