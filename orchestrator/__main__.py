@@ -82,7 +82,9 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
         return made
 
     _plan_arguments(command("run", commands.run))
-    _plan_arguments(command("check", commands.check, json_=True))
+    made = command("check", planning.check, json_=True)
+    _plan_arguments(made)
+    planning.gpus_argument(made)
     planning.explain_arguments(command("explain", planning.explain, json_=True))
     planning.diff_arguments(command("diff", planning.diff, json_=True))
     _plan_arguments(command("runs", commands.runs, json_=True))

@@ -25,15 +25,6 @@ def run(arguments: Namespace) -> Answer:
     return "", run_plan(arguments.plan, overrides=arguments.set, only=chosen(arguments))
 
 
-def check(arguments: Namespace) -> Answer:
-    """Say what would run and what is wrong; start nothing."""
-    from orchestrator.plan import preview
-
-    study = _study(arguments)
-    states = states_of(study) if study.data is not None else {}
-    return (as_json(preview.as_json(study, states)) if arguments.json else preview.text(study, states)), 0
-
-
 def runs(arguments: Namespace) -> Answer:
     """List every trial with its state and best scores."""
     listed = _runs(_study(arguments))

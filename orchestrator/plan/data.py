@@ -39,6 +39,14 @@ def present(spec: DataSpec, workspace: Path) -> bool:
     return all(Path(part.annotations).is_file() and Path(part.images).is_dir() for part in parts)
 
 
+def missing(spec: DataSpec) -> tuple[str, ...]:
+    """The files and folders that a plan names and that are not there."""
+    named = [part for part in (spec.train, spec.val) if part is not None]
+    wanted = [(Path(part.annotations), Path.is_file) for part in named] + [(Path(p.images), Path.is_dir) for p in named]
+    wanted += [(Path(spec.test.images), Path.is_dir)] if spec.test is not None else []
+    return tuple(dict.fromkeys(str(path) for path, there in wanted if not there(path)))
+
+
 def read_datasets(spec: DataSpec, workspace: Path) -> Datasets:
     """All pages of a plan; synthetic ones are made on the first call.
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
 from detector.config import Postprocess
-from orchestrator.plan.study import Effect, Experiment, Phase, Study, Top, Trial, derived_name
+from detector.training.schedule import steps_per_epoch
+from orchestrator.plan.forecast import Forecast
+from orchestrator.plan.pace import Pace
+from orchestrator.plan.study import DataFacts, Effect, Experiment, Phase, Study, Top, Trial, derived_name
 
 NEW = "new"  # a trial that the ledger has never seen
 WAITING = "waiting"  # for its source
@@ -24,7 +27,9 @@ class Row:
         digest: None for trials that wait for a source.
         state: as in the ledger; `new` where it has none; `waiting` for trials that wait for a source.
         settings: dotted keys that differ from the plan's defaults.
-        epochs: at most, each.
+        epochs: at most, each; `expected`: still to train, with what ASHA stops and the ledger has.
+        steps: of the optimizer, an epoch; None while the pages are not there.
+        gpu_hours: of the expected epochs; None where neither the ledger nor the author knows.
     """
 
     phase: str
@@ -36,21 +41,41 @@ class Row:
     epochs: int | None
     workers: int | None
     priority: int
+    expected: float | None = None
+    steps: int | None = None
+    gpu_hours: float | None = None
 
 
-def rows(study: Study, states: Mapping[str, str]) -> tuple[Row, ...]:
+def rows(study: Study, states: Mapping[str, str], paces: Mapping[str, Pace]) -> tuple[Row, ...]:
     """Every trial in the order of the study.
 
     Args:
         states: digest -> state, of the trials that the ledger knows.
+        paces: digest -> what is left of it.
     """
     return tuple(
-        row for phase in study.phases for experiment in phase.experiments for row in _of_experiment(experiment, states)
+        row
+        for phase in study.phases
+        for experiment in phase.experiments
+        for row in _of_experiment(experiment, states, paces, study.data)
     )
 
 
-def _of_experiment(experiment: Experiment, states: Mapping[str, str]) -> Iterable[Row]:
+def steps(trial: Trial, data: DataFacts) -> int:
+    """Optimizer steps of one epoch; of a fold, with the others' pages, give or take one."""
+    pages = data.train if trial.fold is None or not data.folds else data.train - data.train // data.folds
+    config = trial.config
+    return steps_per_epoch(pages, config.batch_size, trial.workers, config.accumulate)[1]
+
+
+def _of_experiment(
+    experiment: Experiment, states: Mapping[str, str], paces: Mapping[str, Pace], data: DataFacts | None
+) -> Iterable[Row]:
+    mean = _mean([paces[t.digest] for t in experiment.trials if t.digest in paces]) if experiment.asha else None
     for trial in experiment.trials:
+        pace = paces.get(trial.digest)
+        if mean is not None and pace is not None and pace.epochs:
+            pace = mean  # which of a sweep's trials ASHA stops is not known
         yield Row(
             trial.phase,
             trial.experiment,
@@ -61,7 +86,28 @@ def _of_experiment(experiment: Experiment, states: Mapping[str, str]) -> Iterabl
             trial.config.max_epochs,
             trial.workers,
             experiment.priority,
+            None if pace is None else pace.epochs,
+            None if data is None else steps(trial, data),
+            None if pace is None else pace.gpu_hours,
         )
+    yield from _of_derived(experiment)
+
+
+def _mean(paces: Sequence[Pace]) -> Pace | None:
+    """The mean of what is left of those that have anything left."""
+    left = [pace for pace in paces if pace.epochs]
+    if not left:
+        return None
+    seconds = [pace.seconds for pace in left if pace.seconds is not None]
+    return replace(
+        left[0],
+        epochs=sum(pace.epochs for pace in left) / len(left),
+        seconds=sum(seconds) / len(seconds) if len(seconds) == len(left) else None,
+        gpus=sum(pace.gpus for pace in left) / len(left),
+    )
+
+
+def _of_derived(experiment: Experiment) -> Iterable[Row]:
     if experiment.derive is not None and not experiment.trials:
         rule = experiment.derive
         for rank, (fold, seed) in product(range(1, rule.source.count + 1), rule.repeats):
@@ -71,19 +117,23 @@ def _of_experiment(experiment: Experiment, states: Mapping[str, str]) -> Iterabl
             yield Row(experiment.phase, experiment.id, name, None, WAITING, settings, None, None, experiment.priority)
 
 
-def as_json(study: Study, states: Mapping[str, str]) -> dict[str, Any]:
+def as_json(
+    study: Study, states: Mapping[str, str], coming: Forecast, doubts: Sequence[str] = (), missing: Sequence[str] = ()
+) -> dict[str, Any]:
     """The preview as plain data; `provisional` says that the digests match no ledger, since the data is not here."""
-    listed = rows(study, states)
+    listed = rows(study, states, coming.trials)
     return {
         "roadmap": study.roadmap,
         "plan": str(study.plan_path),
         "workspace": str(study.workspace),
         "data": _data_json(study),
+        "data_missing": list(missing),
         "provisional": study.data is None,
         "phases": [_phase_json(phase) for phase in study.phases],
         "trials": [asdict(row) for row in listed],
         "totals": totals(study, listed),
-        "warnings": list(warnings(study)),
+        "forecast": coming.as_json(),
+        "warnings": [*warnings(study), *doubts],
     }
 
 
@@ -137,20 +187,33 @@ def _phase_json(phase: Phase) -> dict[str, Any]:
 # --- text ------------------------------------------------------------------------------------------------------------
 
 
-def text(study: Study, states: Mapping[str, str]) -> str:
-    """The preview for people."""
-    listed = rows(study, states)
+def text(
+    study: Study, states: Mapping[str, str], coming: Forecast, doubts: Sequence[str] = (), missing: Sequence[str] = ()
+) -> str:
+    """The preview for people.
+
+    Args:
+        states: digest -> state, of the trials that the ledger knows.
+        doubts: warnings beside those of the study.
+        missing: files and folders of the data that are not there.
+    """
+    listed = rows(study, states, coming.trials)
     lines = [f"{study.roadmap}: {study.plan_path}, workspace {study.workspace}", _data_text(study)]
+    lines += [f"  not there: {path}" for path in missing]
+    mine: dict[tuple[str, str], list[Row]] = {}
+    for row in listed:
+        mine.setdefault((row.phase, row.experiment), []).append(row)
     for phase in study.phases:
         lines += ["", _phase_text(phase)]
         for experiment in phase.experiments:
             lines.append(_experiment_text(experiment))
-            mine = [row for row in listed if (row.phase, row.experiment) == (phase.id, experiment.id)]
-            lines += aligned([_cells(row, study.data is None) for row in mine], "    ")
-    lines += ["", _totals_text(totals(study, listed))]
-    found = warnings(study)
-    if found:
-        lines += ["", f"{len(found)} warning{'s' if len(found) > 1 else ''}:", *(f"  {line}" for line in found)]
+            found = mine.get((phase.id, experiment.id), [])
+            lines += aligned([_cells(row, study.data is None) for row in found], "    ")
+    lines += ["", _totals_text(totals(study, listed)), str(coming)]
+    doubtful = [*warnings(study), *doubts]
+    if doubtful:
+        many = "s" if len(doubtful) > 1 else ""
+        lines += ["", f"{len(doubtful)} warning{many}:", *(f"  {line}" for line in doubtful)]
     return "\n".join(lines)
 
 
@@ -221,6 +284,9 @@ def _cells(row: Row, provisional: bool) -> tuple[str, ...]:
         digest,
         row.state,
         "" if row.epochs is None else f"{row.epochs} epoch{'' if row.epochs == 1 else 's'}",
+        "" if row.expected is None or row.expected == row.epochs else f"{row.expected:.1f} to come",
+        "" if row.steps is None else f"{row.steps} steps",
+        "" if row.gpu_hours is None else f"{row.gpu_hours:.2f} GPU-h",
         workers,
         settings or "the defaults",
     )
