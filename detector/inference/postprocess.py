@@ -14,7 +14,6 @@ A text's holes (the inside of a ring) belong to it; text inside a hole is found 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 from detector.config import Postprocess
 from detector.geometry import area, perimeter
 from detector.inference.unclip import LINE_PX, missing, offsets, surplus
-from detector.kernels.postprocess import contour_fills, smallest_rectangles
+from detector.kernels.postprocess import binarise, bounding_areas, contour_fills, smallest_rectangles
 from detector.types import Detections, Float32, Float64, UInt8
 
 Contour = NDArray[np.int32]
@@ -38,14 +37,26 @@ class Candidates:
     """The contours of one map at one `thresh`, before any rule about scores and sizes.
 
     Attributes:
-        contours: N arrays (V, 2) of pixel (column, row), each from its topmost, leftmost pixel.
+        points_P2: pixels (column, row) of all contours one after the other, each from its topmost, leftmost pixel.
+        ends_N: where each contour's points end.
         scores_N: mean probability inside each, in [0, 1].
         pixels_N: pixels inside or on each, holes filled.
     """
 
-    contours: tuple[Contour, ...]
+    points_P2: NDArray[np.int32]
+    ends_N: NDArray[np.int64]
     scores_N: Float64
     pixels_N: Float64
+
+    @property
+    def starts_N(self) -> NDArray[np.int64]:
+        """Where each contour's points begin."""
+        return np.concatenate([np.zeros(1, dtype=np.int64), self.ends_N[:-1]]) if len(self.ends_N) else self.ends_N
+
+    @property
+    def contours(self) -> tuple[Contour, ...]:
+        """N arrays (V, 2)."""
+        return tuple(self.points_P2[start:end] for start, end in zip(self.starts_N, self.ends_N, strict=True))
 
 
 def words_from_map(prob_HW: Float32 | UInt8, rule: Postprocess) -> Detections:
@@ -73,22 +84,23 @@ def find_candidates(prob_HW: Float32 | UInt8, thresh: float, min_side_px: float 
     """
     if prob_HW.ndim != 2 or prob_HW.dtype not in (np.float32, np.uint8):
         raise ValueError(f"a map must be two-dimensional, float32 or uint8, got {prob_HW.ndim} and {prob_HW.dtype}")
-    full = 255.0 if prob_HW.dtype == np.uint8 else 1.0
-    if full == 1.0 and not np.isfinite(prob_HW.sum(dtype=np.float64)):
-        raise ValueError("a map must hold finite numbers, got NaN or infinity: the network has diverged")
     # A whole number exceeds thresh x 255 where it exceeds that number's floor.
-    mask = prob_HW > (np.uint8(int(thresh * full)) if full == 255.0 else np.float32(thresh))
-    found, tree = cv2.findContours(mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    whole = prob_HW.dtype == np.uint8
+    limit = np.uint8(int(thresh * 255.0)) if whole else np.float32(thresh)
+    values, mask = np.ascontiguousarray(prob_HW), np.empty(prob_HW.shape, dtype=np.uint8)
+    if not binarise(values, limit, mask):
+        raise ValueError("a map must hold finite numbers, got NaN or infinity: the network has diverged")
+    found, tree = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     if not found:
-        return Candidates((), np.empty(0), np.empty(0))
-    outer = tree.reshape(-1, 4)[:, 3] < 0  # a hole has a parent
-    contours = [c.reshape(-1, 2) for c, keep in zip(found, outer, strict=True) if keep]
-    if min_side_px > 1.0:
-        contours = [c for c, large in zip(contours, _bounding_areas(contours) >= min_side_px**2, strict=True) if large]
-    if not contours:
-        return Candidates((), np.empty(0), np.empty(0))
-    fills_N2 = contour_fills(np.ascontiguousarray(prob_HW), np.concatenate(contours), _ends(contours))
-    return Candidates(tuple(contours), fills_N2[:, 1] / full, fills_N2[:, 0])
+        return Candidates(np.empty((0, 2), np.int32), np.empty(0, np.int64), np.empty(0), np.empty(0))
+    points, lengths = np.concatenate(found).reshape(-1, 2), np.fromiter(map(len, found), np.int64, len(found))
+    # A hole has a parent.
+    kept = (tree.reshape(-1, 4)[:, 3] < 0) & (bounding_areas(points, np.cumsum(lengths)) >= min_side_px**2)
+    if not kept.all():
+        points, lengths = points[np.repeat(kept, lengths)], lengths[kept]
+    ends = np.cumsum(lengths)
+    fills_N2 = contour_fills(values, points, ends)
+    return Candidates(points, ends, fills_N2[:, 1] / (255.0 if whole else 1.0), fills_N2[:, 0])
 
 
 def words_from_candidates(candidates: Candidates, rule: Postprocess) -> Detections:
@@ -96,38 +108,18 @@ def words_from_candidates(candidates: Candidates, rule: Postprocess) -> Detectio
     scores = candidates.scores_N
     order = np.flatnonzero(scores >= rule.box_thresh)
     # A contour starts at its topmost pixel, of several the leftmost: no two share it.
-    first = np.array([candidates.contours[i][0] for i in order], dtype=np.int64).reshape(-1, 2)
+    first = candidates.points_P2[candidates.starts_N[order]]
     order = order[np.lexsort((first[:, 0], first[:, 1], -scores[order]))]
-    boxes = _rectangles(candidates, order)
+    boxes = smallest_rectangles(candidates.points_P2, candidates.ends_N, order)
     large = _covered(boxes, candidates.pixels_N[order]) >= rule.min_side_px**2
     order, boxes = order[large][: rule.max_candidates], boxes[large][: rule.max_candidates]
     quads = _offset_quads(boxes, candidates.pixels_N[order], rule)
     polygons = [np.ascontiguousarray(quad) for quad in quads]
     if rule.shape == "polygon":
-        outlines = (_offset_outline(candidates.contours[i], candidates.pixels_N[i], rule) for i in order)
+        contours = candidates.contours
+        outlines = (_offset_outline(contours[i], candidates.pixels_N[i], rule) for i in order)
         polygons = [quad if outline is None else outline for outline, quad in zip(outlines, polygons, strict=True)]
     return Detections(tuple(polygons), scores[order])
-
-
-def _ends(contours: Sequence[Contour]) -> NDArray[np.int64]:
-    return np.cumsum([len(contour) for contour in contours], dtype=np.int64)
-
-
-def _bounding_areas(contours: Sequence[Contour]) -> Float64:
-    """Pixels in each contour's upright bounding box: no less than in its smallest rectangle."""
-    points = np.concatenate(contours)
-    starts = np.concatenate([[0], _ends(contours)[:-1]])
-    sides = np.maximum.reduceat(points, starts) - np.minimum.reduceat(points, starts) + 1.0
-    return np.asarray(sides[:, 0] * sides[:, 1], dtype=np.float64)
-
-
-def _rectangles(candidates: Candidates, order_N: NDArray[np.int64]) -> Float64:
-    """Smallest rectangles (N, 7) around the pixels' centres of the candidates in the given order."""
-    chosen = [candidates.contours[i] for i in order_N]
-    if not chosen:
-        return np.empty((0, 7))
-    boxes: Float64 = smallest_rectangles(np.concatenate(chosen), _ends(chosen))
-    return boxes
 
 
 def _covered(boxes_N7: Float64, pixels_N: Float64) -> Float64:

@@ -59,7 +59,7 @@ def test_a_drawn_rectangle_comes_back(block, ratio, dtype):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.floats(-89.0, 89.0), st.floats(20.0, 60.0), st.floats(6.0, 20.0), st.sampled_from([0.0, 1.5]), st.integers(0, 9)
+    st.floats(-89.0, 89.0), st.floats(20.0, 60.0), st.floats(8.0, 20.0), st.sampled_from([0.0, 1.5]), st.integers(0, 9)
 )
 def test_a_turned_rectangle_comes_back(angle, width, height, ratio, seed):
     centre = np.random.default_rng(seed).uniform(58, 62, 2)
@@ -116,7 +116,7 @@ def test_scores_equal_a_plain_fill(seed, dtype, smooth):
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 12)), min_size=1, max_size=12))
 def test_smallest_rectangle_equals_a_plain_search(points):
-    (box,) = smallest_rectangles(np.array(points, np.int32), np.array([len(points)]))
+    (box,) = smallest_rectangles(np.array(points, np.int32), np.array([len(points)]), np.array([0]))
     cosine, sine = box[4:6]
     assert box[6] == cv2.contourArea(np.array(points, np.int32))
     assert cosine**2 + sine**2 == pytest.approx(1.0)

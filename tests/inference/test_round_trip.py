@@ -24,7 +24,7 @@ def test_perfect_maps_score_perfectly_on_real_receipts(real_data, size, rule):
         frame = fit_frame(image_size(page.path), size)
         polygons = [frame.to_canvas(word.polygon_V2) for word in page.words]
         maps = targets(polygons, [word.ignore for word in page.words], frame.canvas_wh[::-1], Targets())
-        words = words_from_map(maps.prob_HW.astype(np.float32), Postprocess())
+        words = words_from_map(maps.prob_HW.astype(np.float32), rule)
         found = [frame.to_image(polygon) for polygon in words.polygons]
         counts.append(cleval(page.words, found))
         overlaps.append(iou(page.words, found))
