@@ -17,7 +17,7 @@ from orchestrator.plan.data import facts_of, present, read_datasets, read_facts
 from orchestrator.plan.faults import message_of
 from orchestrator.plan.making import Maker, base_settings, differences, trial_digest
 from orchestrator.plan.schema import PhaseSpec, Plan
-from orchestrator.plan.settings import overlay
+from orchestrator.plan.settings import flat, overlay
 from orchestrator.plan.study import Datasets, Experiment, Study, Trial, derived_name
 
 
@@ -76,7 +76,7 @@ def derive(study: Study, experiment: Experiment, best: Sequence[Trial]) -> tuple
     if rule is None:
         raise ValueError(f"{experiment.phase}.{experiment.id} is known without a source")
     settings = {key: value for key, value in rule.changes.items() if key not in ("workers", "resources")}
-    base = base_settings(study.resolved)
+    base = flat(base_settings(study.resolved).model_dump(mode="json"))
     data = study.data or (facts_of(study.datasets) if study.datasets is not None else None)
     trials: dict[str, Trial] = {}
     for rank, source in enumerate(best, start=1):

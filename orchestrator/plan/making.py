@@ -44,10 +44,9 @@ def base_settings(resolved: Mapping[str, Any]) -> TrialSettings:
     return validate(base_data(resolved))
 
 
-def differences(base: TrialSettings, trial: Trial) -> dict[str, Any]:
-    """Dotted settings of a trial that are not the plan's defaults; `workers` among them."""
+def differences(theirs: Mapping[str, Any], trial: Trial) -> dict[str, Any]:
+    """Dotted settings of a trial that are not `theirs`, the plan's defaults; `workers` among them."""
     mine = flat(trial.config.model_dump(mode="json")) | {"workers": trial.workers}
-    theirs = flat(base.model_dump(mode="json"))
     return {key: value for key, value in mine.items() if value != theirs[key]}
 
 
@@ -67,6 +66,7 @@ class Maker:
         self.names = plan.origin.names
         self.base_data = base_data(self.tree.plain())
         self.base = validate(self.base_data)
+        self.base_flat = flat(self.base.model_dump(mode="json"))
         self.faults: list[Fault] = []
         self.warnings: list[str] = []
         self.made: list[tuple[Trial, Loc]] = []
@@ -208,7 +208,7 @@ class Maker:
             workers=settings.workers,
             resources=settings.reserve(),
         )
-        return replace(trial, digest=trial_digest(trial, self.data), settings=differences(self.base, trial))
+        return replace(trial, digest=trial_digest(trial, self.data), settings=differences(self.base_flat, trial))
 
     def refuse_twins(self) -> None:
         """Two trials of one digest are one training under two names: a lost key, mostly."""

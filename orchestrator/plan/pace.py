@@ -88,14 +88,36 @@ def expected_ends(experiment: Experiment) -> list[float]:
     budgets = [trial.config.max_epochs for trial in experiment.trials]
     if experiment.asha is None or not budgets:
         return [float(epochs) for epochs in budgets]
-    steps = [*rungs(experiment.asha, max(budgets)), max(budgets)]
-    living = [float(len(budgets))]
-    for _ in steps[:-1]:
-        living.append(survivors(living[-1], experiment.asha.eta))
+    steps, living = _living(experiment.asha, budgets)
     # Trial number i of n, by how long it lasts, stands for the mean over the places i .. i + 1 of n.
     lasting = [_mean_end(place, living, steps) for place in range(len(budgets))]
     order = np.random.default_rng(0).permutation(len(budgets))
     return [min(lasting[order[index]], float(epochs)) for index, epochs in enumerate(budgets)]
+
+
+def expected_left(experiment: Experiment, trial: Trial, done: int) -> float:
+    """Epochs that a trial which ASHA has let through so far will train after its first `done`."""
+    epochs = trial.config.max_epochs
+    if experiment.asha is None:
+        return float(max(0, epochs - done))
+    steps, living = _living(experiment.asha, [item.config.max_epochs for item in experiment.trials])
+    left, here, last = 0.0, None, done
+    for alive, step in zip(living, steps, strict=True):
+        until = min(step, epochs)
+        if until > last:
+            here = here or alive
+            left += (until - last) * alive / here
+            last = until
+    return left
+
+
+def _living(asha: Asha, budgets: Sequence[int]) -> tuple[list[int], list[float]]:
+    """The rungs with the last epoch of all, and how many trials are expected to train up to each."""
+    steps = [*rungs(asha, max(budgets)), max(budgets)]
+    living = [float(len(budgets))]
+    for _ in steps[:-1]:
+        living.append(survivors(living[-1], asha.eta))
+    return steps, living
 
 
 def _mean_end(place: int, living: Sequence[float], steps: Sequence[int]) -> float:
@@ -149,11 +171,11 @@ class Paces:
         weight = sum(end * size for end, size in zip(ends, sizes, strict=True))
         found = []
         for trial, end, gpus in zip(experiment.trials, ends, sizes, strict=True):
-            epochs, most = (self._left(trial, last) for last in (end, trial.config.max_epochs))
+            epochs, most = self._left(experiment, trial, end)
             each, source = self._seconds(trial)
             if each is None and experiment.cost_gpu_h is not None and weight:
                 each, source = experiment.cost_gpu_h * 3600 / weight, "author"
-            found.append(Pace(epochs, round(most), None if each is None else epochs * each, gpus, source))
+            found.append(Pace(epochs, most, None if each is None else epochs * each, gpus, source))
         return found
 
     def derived(self, experiment: Experiment, sources: Sequence[Trial], otherwise: Trial) -> list[Pace]:
@@ -180,11 +202,14 @@ class Paces:
             seconds, source = experiment.cost_gpu_h * 3600 / asked / gpus, "author"
         return [Pace(epochs, epochs, seconds, gpus, source)] * max(0, asked - done)
 
-    def _left(self, trial: Trial, end: float) -> float:
+    def _left(self, experiment: Experiment, trial: Trial, end: float) -> tuple[float, int]:
+        """Epochs as expected, and at most."""
         past = self.pasts.get(trial.digest)
-        if past is None:
-            return end
-        return 0.0 if past.state in DONE else max(0.0, end - past.epochs)
+        if past is None or (past.epochs == 0 and past.state not in DONE):
+            return end, trial.config.max_epochs
+        if past.state in DONE:
+            return 0.0, 0
+        return expected_left(experiment, trial, past.epochs), max(0, trial.config.max_epochs - past.epochs)
 
     def _seconds(self, trial: Trial) -> tuple[float | None, Source]:
         past = self.pasts.get(trial.digest)

@@ -16,7 +16,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.plan.expand import expand
 from orchestrator.plan.forecast import Forecast, forecast, makespan
 from orchestrator.plan.loading import load
-from orchestrator.plan.pace import Past, expected_ends, rungs, survivors
+from orchestrator.plan.pace import Past, expected_ends, expected_left, rungs, survivors
 from orchestrator.plan.study import Asha, Experiment, Study, Trial
 from orchestrator.records import EpochRow
 
@@ -82,6 +82,10 @@ def test_expected_ends_sum_to_the_expectation_and_stay_within_the_budget(tmp_pat
     assert sum(expected_ends(sweep)) == pytest.approx(8 * 2 + 4.5 * 2 + 2.75 * 4 + 1.875 * 2)
     assert max(expected_ends(sweep)) == 10 and min(expected_ends(sweep)) == 2
     assert expected_ends(Experiment("s", "one", "", 1, (base,) * 3)) == [10.0] * 3
+    # One that went beyond epoch 4: of 2.75 such, 1.875 train on after 8.
+    assert expected_left(sweep, base, 5) == pytest.approx(3 + 2 * 1.875 / 2.75)
+    assert [expected_left(sweep, base, done) for done in (8, 10)] == [2.0, 0.0]
+    assert expected_left(Experiment("s", "one", "", 1, (base,)), base, 4) == 6.0
     assert rungs(Asha(3, 2), 12) == [3, 6] and rungs(Asha(5, 2), 5) == []
 
 
@@ -199,7 +203,8 @@ def test_the_command_tells_it_from_the_ledger(tmp_path: Path, capsys: pytest.Cap
 
 def test_what_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study(tmp_path)
-    files = f"data={{train: {{images: {tmp_path}, annotations: {tmp_path}/t.json}}, val: {{images: x, annotations: y}}, folds: {{k: 2}}}}"
+    parts = f"train: {{images: {tmp_path}, annotations: {tmp_path}/t.json}}, val: {{images: x, annotations: y}}"
+    files = f"data={{{parts}, folds: {{k: 2}}}}"
     assert main(["check", str(tmp_path / "plan.yaml"), "--json", "--set", files, "--only", "a"]) == 0
     assert json.loads(capsys.readouterr().out)["data_missing"] == [f"{tmp_path}/t.json", "y", "x"]
 
