@@ -5,15 +5,17 @@ Shapes: B batch; H, W canvas height and width in px, multiples of 32.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from detector.config import Config
 from detector.model.decoders import DECODERS, Decoder
 from detector.model.encoder import Encoder
 from detector.model.head import Head
+
+if TYPE_CHECKING:  # a config is read here, not made: benchmarks/gpu.py does without its checker
+    from detector.config import Config
 
 
 class Logits(NamedTuple):

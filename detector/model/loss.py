@@ -7,14 +7,17 @@ prob_HW and thresh_HW the maps, prob_mask_HW and thresh_mask_HW 1 (or true) wher
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from detector.config import Loss
 from detector.model.detector import Logits
+
+if TYPE_CHECKING:  # a config is read here, not made: benchmarks/gpu.py does without its checker
+    from detector.config import Loss
 
 
 def dbnet_loss(logits: Logits, targets: Mapping[str, Tensor], rule: Loss) -> dict[str, Tensor]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 
-from detector.config import Optimizer
+if TYPE_CHECKING:  # a config is read here, not made: benchmarks/gpu.py does without its checker
+    from detector.config import Optimizer
 
 
 def adamw(model: nn.Module, settings: Optimizer) -> torch.optim.AdamW:

@@ -1,0 +1,299 @@
+"""How well a GPU is used: images/s, share of its peak, memory, and the share of time spent waiting for data.
+
+Run: python -m benchmarks.gpu [--tiny] [--device cuda] [--peak TFLOPS] [--out FILE.json], in the repository's root.
+Needs torch, timm, numpy and OpenCV alone. resnet50+unet and hrnet_w44+fpn at 1024 and 1280 px, training (forward, loss,
+backward, AdamW) and inference, from plain fp32 to bf16 in channels_last and compiled; `--tiny` is for a CPU: seconds.
+
+The share of the peak is the arithmetic of the network as it runs here (torch.utils.flop_counter, products and sums
+counted apart) over the seconds and the card's dense peak. Figures of one row are medians over steps that were waited
+for; data-wait is the share of a training's time in which no batch was ready, with loader processes, best variant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import resource
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.gpu_feed import feed
+from detector.model.detector import Detector, build
+from detector.model.loss import dbnet_loss
+from detector.model.pointwise import prefer_onednn
+from detector.training.optimizer import adamw
+
+# Dense TFLOP/s without sparsity, (bf16, fp32), from NVIDIA's data sheets; fp32 means TF32 where a card has it, since
+# torch's convolutions use it by default (torch.backends.cudnn.allow_tf32).
+PEAKS = {
+    "H200": (989.0, 494.0),
+    "H100 PCIe": (756.0, 378.0),
+    "H100": (989.0, 494.0),
+    "A100": (312.0, 156.0),
+    "L40S": (362.0, 183.0),
+    "L4": (121.0, 60.0),
+    "A10": (125.0, 62.0),
+    "RTX 4090": (165.0, 82.6),
+    "RTX 3090": (71.0, 35.6),
+}
+# Config and Loss by their defaults, without the package that checks them
+LOSS = SimpleNamespace(prob=5.0, thresh=10.0, binary=1.0, negative_ratio=3.0, k=50.0)
+OPTIMIZER = SimpleNamespace(lr=1e-3, weight_decay=1e-2, betas=(0.9, 0.999))
+NETWORKS = (("resnet50", "unet"), ("hrnet_w44", "fpn"))
+TINY_NETWORKS = (("test_resnet", "unet"), ("test_resnet", "fpn"))
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """How a network is run."""
+
+    precision: str
+    channels_last: bool
+    compiled: bool
+
+    def __str__(self) -> str:
+        return self.precision + " channels_last" * self.channels_last + " compile" * self.compiled
+
+
+VARIANTS = (
+    Variant("fp32", False, False),
+    Variant("fp32", True, False),
+    Variant("bf16", False, False),
+    Variant("bf16", True, False),
+    Variant("bf16", True, True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table; `peak_share` and `data_wait` are None where they cannot be told."""
+
+    network: str
+    side_px: int
+    work: str
+    variant: str
+    images_s: float
+    gflop_image: float
+    peak_share: float | None
+    memory_gb: float
+    data_wait: float | None = None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--tiny", action="store_true", help="tiny networks at 64 px, two steps: does it run?")
+    parser.add_argument("--batch", type=int, default=8, help="images a step (default 8)")
+    parser.add_argument("--steps", type=int, default=10, help="measured steps a row (default 10)")
+    parser.add_argument("--workers", type=int, default=max(0, (os.cpu_count() or 1) - 1), help="loader processes")
+    parser.add_argument("--peak", type=float, help="dense peak of the card for bf16, TFLOP/s; fp32 counts half")
+    parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--out", type=Path, help="also write the rows as JSON")
+    args = parser.parse_args()
+    if args.tiny:
+        args.batch, args.steps, args.workers = 2, 2, 0
+    device = torch.device(args.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    peaks = (args.peak, args.peak / 2) if args.peak else _peak_of(name)
+    print(f"{name}, torch {torch.__version__}; peak TFLOP/s (bf16, fp32): {peaks or 'unknown, give --peak'}")
+    print(
+        f"{'network':18}{'px':>6} {'work':10}{'variant':28}{'images/s':>9}{'GFLOP':>8}{'peak':>7}{'GB':>7}{'wait':>7}"
+    )
+    rows: list[Row] = []
+    variants = [v for v in VARIANTS if not (v.compiled and (args.no_compile or args.tiny or not _has_compiler()))]
+    for side in (64,) if args.tiny else (1024, 1280):
+        for encoder, decoder in TINY_NETWORKS if args.tiny else NETWORKS:
+            for work in ("training", "inference"):
+                rows += _contest(args, device, peaks, encoder, decoder, side, work, variants)
+    if args.out:
+        args.out.write_text(json.dumps({"device": name, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    return 0
+
+
+def _contest(args: Any, device: torch.device, peaks: Any, encoder: str, decoder: str, side: int, work: str,
+             variants: list[Variant]) -> list[Row]:  # fmt: skip
+    """All variants of one network, size and work; the fastest training is fed by a loader as well."""
+    rows = []
+    runs: dict[float, Variant] = {}
+    for variant in variants:
+        try:
+            row = _measure(args, device, peaks, encoder, decoder, side, work, variant)
+        except torch.OutOfMemoryError:
+            print(f"{encoder}+{decoder} {side} {work} {variant}: out of memory at --batch {args.batch}", flush=True)
+            continue
+        finally:
+            gc.collect()
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+        runs[row.images_s] = variant
+        rows.append(row)
+        _show(row)
+    if work == "training" and runs:
+        best = runs[max(runs)]
+        wait, images_s, whose = _data_wait(args, device, encoder, decoder, side, best)
+        fed = Row(f"{encoder}+{decoder}", side, work, f"{best}, fed", images_s, 0.0, None, 0.0, wait)
+        rows.append(fed)
+        _show(fed)
+        print(f"{'':24} fed by {args.workers} processes of {whose}", flush=True)
+    return rows
+
+
+def _measure(args: Any, device: torch.device, peaks: Any, encoder: str, decoder: str, side: int, work: str,
+             variant: Variant) -> Row:  # fmt: skip
+    model = _network(encoder, decoder, device, variant)
+    batch = _random_batch(args.batch, side, device, variant)
+    step = _step(model, variant, device, work)
+    with FlopCounterMode(display=False) as counter:
+        step(batch)
+    flop = counter.get_total_flops()
+    if variant.compiled:
+        model.compile()
+    for _ in range(3 if device.type == "cuda" else 1):
+        step(batch)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    seconds = statistics.median(_timed(lambda: step(batch), device) for _ in range(args.steps))
+    share = None
+    if peaks:
+        share = flop / seconds / 1e12 / peaks[0 if variant.precision == "bf16" else 1]
+    images_s = args.batch / seconds
+    return Row(
+        f"{encoder}+{decoder}", side, work, str(variant), images_s, flop / args.batch / 1e9, share, _memory(device)
+    )
+
+
+def _network(encoder: str, decoder: str, device: torch.device, variant: Variant) -> Detector:
+    inner, output = (32, 8) if encoder == "test_resnet" else (256, 64)
+    config: Any = SimpleNamespace(
+        encoder=encoder, encoder_weights="none", decoder=decoder, inner_channels=inner, output_channels=output, seed=0
+    )
+    model = build(config).to(device)
+    model = model.to(memory_format=torch.channels_last if variant.channels_last else torch.contiguous_format)
+    prefer_onednn(model, device)
+    return model
+
+
+def _step(model: Detector, variant: Variant, device: torch.device, work: str) -> Callable[[dict[str, Tensor]], None]:
+    optimizer = adamw(model, OPTIMIZER)  # type: ignore[arg-type] - the fields that it reads
+    model.train(work == "training")
+
+    def train(batch: dict[str, Tensor]) -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=variant.precision == "bf16"):
+            logits = model(batch["image_3HW"])
+        dbnet_loss(logits, batch, LOSS)["loss"].backward()  # type: ignore[arg-type] - the fields that it reads
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    def infer(batch: dict[str, Tensor]) -> None:
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=variant.precision == "bf16"):
+            if variant.compiled:
+                model(batch["image_3HW"])  # what is compiled is `forward`, with the threshold's branch
+            else:
+                model.probabilities(batch["image_3HW"])
+
+    return train if work == "training" else infer
+
+
+def _random_batch(count: int, side: int, device: torch.device, variant: Variant) -> dict[str, Tensor]:
+    text = (torch.rand(count, side, side) < 0.1).float()
+    batch = {
+        "image_3HW": torch.randn(count, 3, side, side),
+        "prob_HW": text,
+        "prob_mask_HW": torch.ones_like(text),
+        "thresh_HW": 0.3 + 0.4 * text,
+        "thresh_mask_HW": text,
+    }
+    return _moved(batch, device, variant)
+
+
+def _moved(batch: dict[str, Tensor], device: torch.device, variant: Variant) -> dict[str, Tensor]:
+    moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+    if variant.channels_last:
+        moved["image_3HW"] = moved["image_3HW"].contiguous(memory_format=torch.channels_last)
+    return moved
+
+
+def _data_wait(args: Any, device: torch.device, encoder: str, decoder: str, side: int,
+               variant: Variant) -> tuple[float, float, str]:  # fmt: skip
+    """Share of the time in which a training waited for its loader, its images/s, and whose pipeline fed it."""
+    model = _network(encoder, decoder, device, variant)
+    step = _step(model, variant, device, "training")
+    if variant.compiled:
+        model.compile()
+    warm = max(2, args.workers // 2)
+    with tempfile.TemporaryDirectory() as folder:
+        whose, samples = feed(Path(folder), side, args.batch * (warm + args.steps))
+        loader = iter(
+            DataLoader(
+                samples,
+                args.batch,
+                num_workers=args.workers,
+                pin_memory=device.type == "cuda",
+                multiprocessing_context="spawn" if args.workers else None,
+            )
+        )
+        waited, started = 0.0, 0.0
+        for done in range(warm + args.steps):
+            if done == warm:
+                waited, started = 0.0, time.perf_counter()
+            before = time.perf_counter()
+            batch = next(loader)
+            waited += time.perf_counter() - before
+            _timed(lambda batch=batch: step(_moved(batch, device, variant)), device)
+        total = time.perf_counter() - started
+    return waited / total, args.batch * args.steps / total, whose
+
+
+def _timed(work: Callable[[], None], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    started = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+def _memory(device: torch.device) -> float:
+    """GB at the peak: of the card since it was last reset, of the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def _peak_of(name: str) -> tuple[float, float] | None:
+    return next((peak for card, peak in PEAKS.items() if card in name), None)
+
+
+def _has_compiler() -> bool:
+    return any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++", "c++"))
+
+
+def _show(row: Row) -> None:
+    share = "" if row.peak_share is None else f"{row.peak_share:.1%}"
+    wait = "" if row.data_wait is None else f"{row.data_wait:.1%}"
+    gflop, memory = (f"{value:.1f}" if value else "" for value in (row.gflop_image, row.memory_gb))
+    print(
+        f"{row.network:18}{row.side_px:6} {row.work:10}{row.variant:28}{row.images_s:9.2f}{gflop:>8}{share:>7}"
+        f"{memory:>7}{wait:>7}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
