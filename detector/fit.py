@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from detector import checkpoint
 from detector.config import Config
-from detector.data.dataset import TrainSet
+from detector.data.dataset import TrainSet, start_worker
 from detector.errors import DataError, TrainingFailed
 from detector.model.detector import Detector, build
 from detector.model.pointwise import prefer_onednn
@@ -122,6 +122,7 @@ class _Training:
             persistent_workers=runtime.loader_workers > 0,
             # A forked process inherits locked thread pools (OpenCV's, OpenMP's) and hangs at their first use.
             multiprocessing_context="spawn" if runtime.loader_workers else None,
+            worker_init_fn=start_worker,
             pin_memory=self._device.type == "cuda",
         )
 

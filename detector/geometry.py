@@ -106,15 +106,17 @@ def resize(image_HW3: UInt8, wh: tuple[int, int]) -> UInt8:
 
 def warp_perspective(image_HW3: UInt8, matrix_33: Float64, canvas_wh: tuple[int, int]) -> UInt8:
     """The image under a 3 x 3 matrix in corner coordinates, linear, with a constant border."""
-    warped: UInt8 = cv2.warpPerspective(
-        image_HW3,
+    # OpenCV's loop over four channels takes two thirds of the time of that over three, with the same bits.
+    warped = cv2.warpPerspective(
+        cv2.cvtColor(image_HW3, cv2.COLOR_RGB2RGBA),
         to_centres(matrix_33),
         canvas_wh,
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
-        borderValue=BORDER_RGB,
+        borderValue=(*BORDER_RGB, 255),
     )
-    return warped
+    canvas: UInt8 = cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB)
+    return canvas
 
 
 def to_centres(matrix_33: Float64) -> Float64:
@@ -142,8 +144,10 @@ def normalise(image_HW3: UInt8) -> Float32:
     scale = (1.0 / (255.0 * np.asarray(IMAGENET_STD))).astype(np.float32)
     shift = (np.asarray(IMAGENET_MEAN) / np.asarray(IMAGENET_STD)).astype(np.float32)
     planes = np.empty((3, *image_HW3.shape[:2]), dtype=np.float32)
-    for channel in range(3):
-        np.multiply(image_HW3[..., channel], scale[channel], out=planes[channel])
+    # Each plane as it lies in memory first: numpy's loops over every third byte take twice as long.
+    for channel, plane in enumerate(cv2.split(image_HW3)):
+        planes[channel] = plane
+        planes[channel] *= scale[channel]
         planes[channel] -= shift[channel]
     return planes
 

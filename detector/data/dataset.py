@@ -18,7 +18,14 @@ from detector.data.augment import apply_matrix, change_light, draw_matrix, place
 from detector.data.images import image_size, read_image
 from detector.data.targets import Maps, targets
 from detector.geometry import normalise
+from detector.training.memory import keep_heap
 from detector.types import Page, UInt8
+
+
+def start_worker(_: int) -> None:
+    """What a loader process does first: a spawned one has read the set back, and its constructor never ran."""
+    cv2.setNumThreads(1)
+    keep_heap()
 
 
 class TrainSet(Dataset[dict[str, Tensor]]):

@@ -1,8 +1,8 @@
 """Compiled loops of the training maps; their plain twin is `benchmarks.peers.plain_targets`.
 
 Shapes: N polygons, P all their vertices one after another, V vertices of one, M = N + 1; H, W canvas in px, J pixels of
-a part of a row. Polygon n has the vertices starts_M[n] ... starts_M[n + 1] - 1. Pixel (row i, column j) is judged at its
-centre (j + .5, i + .5).
+a part of a row. Polygon n has the vertices starts_M[n] ... starts_M[n + 1] - 1. Pixel (row i, column j) is judged at
+its centre (j + .5, i + .5).
 """
 
 from __future__ import annotations

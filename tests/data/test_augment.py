@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from detector.config import Augment
-from detector.data.augment import MIN_VISIBLE, apply_matrix, change_light, draw_matrix, place_words, scale_of
-from detector.geometry import BORDER_RGB, area, transform
+from detector.data.augment import MIN_VISIBLE, Placed, apply_matrix, change_light, draw_matrix, place_words, scale_of
+from detector.geometry import BORDER_RGB, area, clip_polygon, transform
 from detector.types import Float64
 
 WILD = Augment(
@@ -61,13 +61,39 @@ def test_words_inside_keep_every_vertex_in_its_place(seed: int) -> None:
     for polygon, ignore, index in zip(placed.polygons, placed.ignore, placed.indices, strict=True):
         moved = transform(words[index], matrix)
         if (moved >= 0).all() and (moved <= 320).all():
-            assert_array_equal(polygon, moved)
+            assert_allclose(polygon, moved, rtol=0, atol=1e-10)
             assert not ignore
         assert (polygon >= 0).all() and (polygon <= 320).all()
-        assert ignore == (area(polygon) < MIN_VISIBLE * area(moved))
     for index in set(range(len(words))) - set(placed.indices):
         moved = shapely.Polygon(transform(words[index], matrix))
         assert moved.intersection(shapely.box(0, 0, 320, 320)).area < 1e-6
+
+
+def plain_place(words: list[Float64], ignore: list[bool], matrix: Float64, canvas_wh: tuple[int, int]) -> Placed:
+    """Word by word, by the functions of `detector.geometry`."""
+    placed = []
+    for index, (polygon, skip) in enumerate(zip(words, ignore, strict=True)):
+        on_image = clip_polygon(polygon, WH)
+        moved = transform(on_image, matrix)
+        shown = clip_polygon(moved, canvas_wh)
+        if len(on_image) >= 3 and len(shown) >= 3 and area(shown) > 0.0:
+            visible = area(on_image) / area(polygon) * area(shown) / area(moved)
+            placed.append((shown, skip or visible < MIN_VISIBLE, index))
+    return Placed(*(tuple(zip(*placed, strict=True)) or ((), (), ())))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32))
+def test_placing_equals_its_plain_twin(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    words = [word + rng.uniform(-60, 60, 2) for word in boxes(rng, 20)] + [rng.uniform(-40, 400, (7, 2))]
+    ignore = (rng.random(len(words)) < 0.2).tolist()
+    matrix = draw_matrix(rng, WILD, WH, 320, 256, words)
+    found, wanted = place_words(words, ignore, WH, matrix, (256, 256)), plain_place(words, ignore, matrix, (256, 256))
+    assert (found.indices, found.ignore) == (wanted.indices, wanted.ignore)
+    for ours, plain in zip(found.polygons, wanted.polygons, strict=True):
+        assert_allclose(ours, plain, rtol=0, atol=1e-9)
+    assert place_words([], [], WH, matrix, (256, 256)).indices == ()
 
 
 def test_cut_words_by_hand() -> None:

@@ -9,8 +9,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
+from benchmarks.harness import Scale
+from benchmarks.pages import picture
+from benchmarks.pages import words as page_words
+from benchmarks.peers.plain_pipeline import agree, sample, statistics
 from detector.config import Augment, Config
 from detector.data.dataset import TrainSet
 from detector.data.images import image_size, read_image
@@ -112,3 +117,21 @@ def test_pages_without_words_and_missing_files(pages: tuple[Page, ...], tmp_path
     assert sample["prob_HW"].sum() == 0 and sample["prob_mask_HW"].min() == 1
     with pytest.raises(DataError, match=r"none\.jpg"):
         TrainSet([Page("none.jpg", tmp_path / "none.jpg")], CONFIG)[(0, 0)]
+
+
+def test_samples_have_the_distribution_of_the_plain_pipeline(tmp_path: Path) -> None:
+    # 120 draws each: brightness, contrast, sharpness, share and place of the text, masks, threshold.
+    words = page_words(Scale(192, 8))
+    Image.fromarray(picture(words, 192)).save(tmp_path / "page.jpg", quality=90)
+    page = Page("page.jpg", tmp_path / "page.jpg", tuple(words))
+    config = Config(image_size=192)
+
+    def seen(other: Config) -> np.ndarray:
+        train = TrainSet([page], other)
+        return np.array([statistics(*train.sample(draw, 0)) for draw in range(120)])
+
+    plain = np.array([statistics(image, maps) for _, maps, image in (sample(page, config, n) for n in range(120))])
+    assert agree(seen(config), plain)
+    # The comparison has teeth: other zooms and turns, less brightness or more blur are seen.
+    for changed in ({"scale": (0.9, 1.4)}, {"rotate_deg": 20.0}, {"brightness": 0.05}, {"blur": 0.6}):
+        assert not agree(seen(config.model_copy(update={"augment": Augment(**changed)})), plain)
