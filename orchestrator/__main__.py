@@ -86,6 +86,7 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     _plan_arguments(made)
     planning.gpus_argument(made)
     planning.explain_arguments(command("explain", planning.explain, json_=True))
+    planning.import_arguments(command("import", planning.import_roadmap))
     planning.diff_arguments(command("diff", planning.diff, json_=True))
     _plan_arguments(command("runs", commands.runs, json_=True))
     _plan_arguments(command("report", commands.report), only=False)

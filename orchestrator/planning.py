@@ -7,8 +7,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from detector.errors import InputError
 from orchestrator import commands
 from orchestrator.commands import Answer
+from orchestrator.errors import PlanError
 
 if TYPE_CHECKING:
     from orchestrator.plan.pace import Past
@@ -88,6 +90,37 @@ def diff(arguments: Namespace) -> Answer:
     )
     found = difference(old, new, commands.states_of(new) if new.data is not None else {})
     return (commands.as_json(found.as_json()) if arguments.json else str(found)), 0
+
+
+def import_roadmap(arguments: Namespace) -> Answer:
+    """Make a plan file of a roadmap in Markdown tables."""
+    from detector.files import write_text
+    from orchestrator.plan.loading import load
+    from orchestrator.plan.markdown import to_plan
+
+    path, out = Path(arguments.roadmap), Path(arguments.output)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text ({error}); check the path") from error
+    if out.exists() and not arguments.force:
+        raise InputError(f"-o {out}: exists already; choose another name or give --force")
+    plan, notes = to_plan(text, path.stem, arguments.extends)
+    write_text(out, plan)
+    try:
+        load(out)
+    except PlanError as error:
+        notes += str(error).splitlines()
+    told = [f"-> {out}", *(f"  {note}" for note in notes)]
+    return "\n".join([*told, f"Next: python -m orchestrator check {out}"]), 0
+
+
+def import_arguments(parser: ArgumentParser) -> None:
+    """Add what `import` takes."""
+    parser.add_argument("roadmap", metavar="ROADMAP.md", help="headings are phases, rows of tables are experiments")
+    parser.add_argument("-o", "--output", required=True, metavar="PLAN", help="the plan file to write (.yaml)")
+    parser.add_argument("--extends", metavar="BASE", help="plan file with data and defaults, relative to PLAN")
+    parser.add_argument("--force", action="store_true", help="write over an existing file")
 
 
 def gpus_argument(parser: ArgumentParser) -> None:
