@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,7 @@ class Reading:
         notes: one line for everything that was dropped or not used, with file and word.
     """
 
-    pages: tuple[Page, ...]
+    pages: Sequence[Page]
     counts: dict[str, int]
     notes: tuple[str, ...]
 

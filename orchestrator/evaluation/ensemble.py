@@ -145,7 +145,7 @@ def _write_submission(
     write_submission(folder / "submission.csv", words_of(fused(stores), pages, rule))
 
 
-def submission_pages(study: Study) -> tuple[Page, ...]:
+def submission_pages(study: Study) -> Sequence[Page]:
     """The test images, or the validation images of a roadmap that has none."""
     return (study.datasets.test if study.datasets else ()) or validation_pages(study)
 

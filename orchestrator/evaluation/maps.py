@@ -24,6 +24,7 @@ import numpy as np
 
 from detector.checkpoint import load_meta
 from detector.data.formats import pages_digest, read_image
+from detector.data.index import PageIndex
 from detector.files import write_bytes, write_json
 from detector.types import Page
 
@@ -90,7 +91,7 @@ def ensure_maps(
         CheckpointError: a folder is no checkpoint.
         DataError: an image cannot be read.
     """
-    pages_key = digest_of(tuple(pages))
+    pages_key = digest_of(pages)
     names = tuple(page.name for page in pages)
     stores, chunks = [], []
     for checkpoint in checkpoints:
@@ -107,9 +108,13 @@ def ensure_maps(
     return tuple(stores)
 
 
-@lru_cache(maxsize=16)
-def digest_of(pages: tuple[Page, ...]) -> str:
+def digest_of(pages: Sequence[Page]) -> str:
     """The digest of a set of pages; the images of one set are hashed once a process."""
+    return _digest_of(pages if isinstance(pages, PageIndex) else tuple(pages))
+
+
+@lru_cache(maxsize=16)
+def _digest_of(pages: PageIndex | tuple[Page, ...]) -> str:
     return pages_digest(pages)
 
 

@@ -107,7 +107,7 @@ def evaluate(
     return Board(scores, {digest: trials[digest] for digest in trials if digest in scores})
 
 
-def validation_pages(study: Study) -> tuple[Page, ...]:
+def validation_pages(study: Study) -> Sequence[Page]:
     """The common validation images.
 
     Raises:

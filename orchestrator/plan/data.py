@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -53,18 +54,23 @@ def read_datasets(spec: DataSpec, workspace: Path) -> Datasets:
     Raises:
         DataError: a file is missing or unreadable, a set is empty, or a page is in train and in val.
     """
-    from detector.data.formats import read_annotations, read_images  # loads OpenCV: only where pages are read
+    from detector.data.formats import read_images  # loads OpenCV: only where pages are read
+    from detector.data.index import bare, open_annotations
 
     places = places_of(spec, workspace)
-    readings = [read_annotations(*places[part]) for part in ("train", "val")]
+    readings = [open_annotations(*places[part], workspace / "data" / "index") for part in ("train", "val")]
     train, val = (reading.pages for reading in readings)
     test = read_images(places["test"][1]) if "test" in places else ()
     for name, pages in (("train", train), ("val", val)):
         if not pages:
             raise DataError(f"data.{name}: no pages; a set needs at least one")
-    hashes = _hashes((*train, *val), workspace / "data" / "hashes.json")
-    _refuse_leaks(train, val, hashes)
-    folds = assign([page.name for page in train], spec.folds.k, spec.folds.seed, spec.folds.group) if spec.folds else ()
+    hashes = _hashes(chain(bare(train), bare(val)), workspace / "data" / "hashes.json")
+    _refuse_leaks(tuple(bare(train)), tuple(bare(val)), hashes)
+    folds = (
+        assign([page.name for page in bare(train)], spec.folds.k, spec.folds.seed, spec.folds.group)
+        if spec.folds
+        else ()
+    )
     notes = tuple(note for reading in readings for note in reading.notes)
     return Datasets(train, val, test, _digest(train, val, hashes), folds, notes)
 

@@ -5,7 +5,7 @@ These are plain frozen values. `expand` makes them from a plan; execution, evalu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -176,7 +176,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Datasets:
-    """The pages of a roadmap, read and checked once.
+    """The pages of a roadmap, read and checked once; train and val are indexes, which travel as paths.
 
     Attributes:
         digest: over names, image contents and words of train and val; None while the data is not there.
@@ -184,18 +184,20 @@ class Datasets:
         notes: what reading dropped or did not use, with file and word.
     """
 
-    train: tuple[Page, ...]
-    val: tuple[Page, ...]
+    train: Sequence[Page]
+    val: Sequence[Page]
     test: tuple[Page, ...]
     digest: str
     folds: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def train_pages(self, fold: int | None) -> tuple[Page, ...]:
+    def train_pages(self, fold: int | None) -> Sequence[Page]:
         """The training pages with one fold left out."""
+        from detector.data.index import part  # loads OpenCV: only where pages are used
+
         if fold is None:
             return self.train
-        return tuple(page for page, home in zip(self.train, self.folds, strict=True) if home != fold)
+        return part(self.train, [index for index, home in enumerate(self.folds) if home != fold])
 
 
 @dataclass(frozen=True, slots=True)
