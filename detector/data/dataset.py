@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from detector.config import Config
 from detector.data.augment import apply_matrix, change_light, draw_matrix, place_words, scale_of
 from detector.data.images import image_size, read_image
+from detector.data.index import PageIndex
 from detector.data.targets import Maps, targets
 from detector.geometry import normalise
 from detector.training.memory import keep_heap
@@ -37,7 +38,8 @@ class TrainSet(Dataset[dict[str, Tensor]]):
     """
 
     def __init__(self, pages: Sequence[Page], config: Config) -> None:
-        self.pages = tuple(pages)
+        # An index stays one: as objects, each loader worker would get a copy of every page.
+        self.pages = pages if isinstance(pages, PageIndex) else tuple(pages)
         self.config = config
         self.epoch = 0
         # OpenCV's threads do not survive the fork of a loader worker: its next call there waits for them for ever.
