@@ -93,7 +93,8 @@ def report(arguments: Namespace) -> Answer:
     """Write the report again from the ledger."""
     from orchestrator.report.page import report as write_report
 
-    paths = write_report(arguments.plan, overrides=arguments.set)
+    roadmap = None if arguments.roadmap is None else Path(arguments.roadmap)
+    paths = [*write_report(arguments.plan, overrides=arguments.set, roadmap=roadmap), *([roadmap] if roadmap else [])]
     return "\n".join(f"-> {path}" for path in paths), 0
 
 

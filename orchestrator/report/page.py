@@ -26,12 +26,16 @@ from orchestrator.plan.loading import load
 from orchestrator.plan.study import Trial
 from orchestrator.report.document import Block, Heading, Picture, Table, Text, html, markdown
 from orchestrator.report.figures import learning_curves, threshold_curves
+from orchestrator.report.roadmap import write_outcomes
 
 FOLDER = "report"
 
 
-def report(plan_path: str | Path, overrides: Sequence[str] = ()) -> tuple[Path, Path]:
+def report(plan_path: str | Path, overrides: Sequence[str] = (), roadmap: Path | None = None) -> tuple[Path, Path]:
     """Write the report of a plan, whatever its state, and return (Markdown, HTML).
+
+    Args:
+        roadmap: Markdown whose tables get the outcomes, too.
 
     Raises:
         PlanError, DataError, LedgerError: as for a run.
@@ -39,7 +43,10 @@ def report(plan_path: str | Path, overrides: Sequence[str] = ()) -> tuple[Path, 
     study = expand(load(plan_path, overrides))
     ledger = Ledger.open(study.workspace)
     own = frozenset(phase.id for phase in study.phases)
-    return write(review(with_history(study, ledger), ledger, own), ledger)
+    state = review(with_history(study, ledger), ledger, own)
+    if roadmap is not None:
+        write_outcomes(roadmap, state.decisions)
+    return write(state, ledger)
 
 
 def write(state: Review, ledger: Ledger) -> tuple[Path, Path]:
