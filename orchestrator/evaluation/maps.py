@@ -7,18 +7,19 @@
 
 The folder's name carries the digest of the weights with their config (hence of the resolution), of the pages and of the
 views, so no map is ever taken for another's. Pages are written whole, one by one: a killed computation goes on where it
-was. With all maps in place Ray is neither imported nor started.
+was. With all maps in place Ray is neither imported nor started. The folders are a cache of limited size, see
+`orchestrator.evaluation.map_cache`; a store holds its folder for as long as it lives.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from detector.data.formats import pages_digest, read_image
 from detector.data.index import PageIndex
 from detector.files import write_bytes, write_json
 from detector.types import Page
+from orchestrator.evaluation.map_cache import hold, limit_bytes, room, trim
 
 if TYPE_CHECKING:
     from detector.inference.predict import PageMap
@@ -39,10 +41,15 @@ CHUNK_PAGES: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class MapStore:
-    """The maps of one checkpoint on one set of pages, read one at a time."""
+    """The maps of one checkpoint on one set of pages, read one at a time.
+
+    Attributes:
+        hold: keeps the folder from eviction; released with the store.
+    """
 
     folder: Path
     names: tuple[str, ...]
+    hold: IO[bytes] = field(repr=False, compare=False)
 
     def map(self, name: str) -> PageMap:
         """The map of a page.
@@ -89,22 +96,25 @@ def ensure_maps(
 
     Raises:
         CheckpointError: a folder is no checkpoint.
-        DataError: an image cannot be read.
+        DataError: an image cannot be read, or the disk is full.
     """
+    limit = limit_bytes()
     pages_key = digest_of(pages)
     names = tuple(page.name for page in pages)
     stores, chunks = [], []
     for checkpoint in checkpoints:
         digest = str(load_meta(checkpoint)["digest"])
         folder = workspace / "maps" / _key(digest, pages_key, views)
-        stores.append(MapStore(folder, names))
+        stores.append(MapStore(folder, names, hold(folder)))
         if not (folder / "index.json").exists():
             chunks += _missing(checkpoint, folder, views, pages)
     if chunks:
+        trim(workspace / "maps", limit)
         _compute(chunks, on_pages or (lambda done, total: None))
     for checkpoint, store in zip(checkpoints, stores, strict=True):
         if not (store.folder / "index.json").exists():
             _write_index(store, str(load_meta(checkpoint)["digest"]), pages_key, views)
+    trim(workspace / "maps", limit)
     return tuple(stores)
 
 
@@ -184,10 +194,12 @@ def write_maps(chunk: _Chunk, on_gpu: bool) -> None:
             image_wh=np.array(found.frame.image_wh),
             canvas_wh=np.array(found.frame.canvas_wh),
         )
-        write_bytes(chunk.folder / _file_of(index), buffer.getvalue())
+        with room(chunk.folder):
+            write_bytes(chunk.folder / _file_of(index), buffer.getvalue())
 
 
 def _write_index(store: MapStore, checkpoint: str, pages: str, views: tuple[str, ...]) -> None:
     files = {name: _file_of(index) for index, name in enumerate(store.names)}
     value = {"format": FORMAT, "checkpoint": checkpoint, "pages": pages, "views": list(views), "files": files}
-    write_json(store.folder / "index.json", value)
+    with room(store.folder):
+        write_json(store.folder / "index.json", value)
