@@ -53,7 +53,7 @@ def score(arguments: Namespace) -> Answer:
 def schema(arguments: Namespace) -> Answer:
     """The JSON Schema of plan files."""
     from detector.files import write_text
-    from orchestrator.plan.schema import json_schema
+    from orchestrator.plan.json_schema import json_schema
 
     content = as_json(json_schema())
     if arguments.output is None:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from orchestrator.errors import Fault
-from orchestrator.plan.schema import json_schema
+from orchestrator.plan.json_schema import json_schema
 from orchestrator.plan.settings import groups, leaves
 from orchestrator.plan.spelling import nearest
 from orchestrator.plan.tree import Loc, Mark, Tree

@@ -154,7 +154,13 @@ Effects = Annotated[
     WithJsonSchema(
         {
             "type": "object",
-            "properties": {stat: {"anyOf": [_STRING, {"type": "number"}]} for stat in STATS},
+            "properties": {
+                stat: {
+                    "anyOf": [_STRING, {"type": "number"}],
+                    "description": f"expected {stat}: +0.003..+0.005 relative to the baseline, or a score",
+                }
+                for stat in STATS
+            },
             "additionalProperties": False,
         }
     ),

@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 
 from orchestrator.plan.expand import expand
+from orchestrator.plan.json_schema import json_schema
 from orchestrator.plan.loading import load
-from orchestrator.plan.schema import json_schema
 from orchestrator.plan.study import Study
 from orchestrator.plan.tree import parse
 
@@ -46,6 +46,22 @@ def test_the_schema_accepts_it(name: str) -> None:
 def test_the_schema_file_is_current() -> None:
     # python -m orchestrator schema -o plans/plan.schema.json
     assert json.loads((PLANS / "plan.schema.json").read_text(encoding="utf-8")) == json_schema()
+
+
+def test_every_key_has_a_description() -> None:
+    def bare(node: object, path: str) -> list[str]:
+        if isinstance(node, list):
+            return [found for item in node for found in bare(item, path)]
+        if not isinstance(node, dict):
+            return []
+        keys = node.get("properties", {})
+        missing = [f"{path}.{key}" for key, value in keys.items() if not value.get("description")]
+        below = [found for key, value in keys.items() for found in bare(value, f"{path}.{key}")]
+        inner = [found for key, value in node.get("$defs", {}).items() for found in bare(value, key)]
+        parts = [found for key in ("anyOf", "allOf", "items") for found in bare(node.get(key), path)]
+        return [*missing, *below, *inner, *parts]
+
+    assert bare(json_schema(), "") == []
 
 
 @pytest.mark.parametrize("wrong", ["phasez: []", "defaults: {batchsize: 8}", "defaults: {batch_size: 0}"])
