@@ -24,9 +24,10 @@ def match(
     threshold: float,
     ignored_threshold: float,
 ) -> Any:
-    """Pairs matched, and detections that count: not those with more than a part of their area on one don't-care word.
+    """The detection of each word, -1 for none, (G), and how many detections count.
 
-    Words in their order, each with its first free detection whose IoU exceeds `threshold`.
+    Those with more than a part of their area on one don't-care word do not count. Words come in their order, each takes
+    its first free detection whose IoU exceeds `threshold`.
     """
     words, detections = len(area_G), len(area_D)
     free_D = np.ones(detections, np.bool_)
@@ -36,7 +37,7 @@ def match(
                 if area_P[p] > ignored_threshold * area_D[partner_P[p]]:
                     free_D[partner_P[p]] = False
     counting = free_D.sum()
-    matched = 0
+    partner_G = np.full(words, -1, np.int64)
     for g in range(words):
         if not care_G[g]:
             continue
@@ -45,6 +46,6 @@ def match(
             union = area_G[g] + area_D[d] - area_P[p]
             if free_D[d] and union > 0.0 and area_P[p] / union > threshold:
                 free_D[d] = False
-                matched += 1
+                partner_G[g] = d
                 break
-    return matched, counting
+    return partner_G, counting

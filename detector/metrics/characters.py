@@ -106,28 +106,27 @@ def smallest_rectangle(polygon_V2: Float64) -> tuple[float, float]:
     Edges come in the order of `scipy.spatial.ConvexHull`, and the first minimum wins: of a rectangle all four edges
     give the same area, so that order decides which side is w.
     """
+    from detector.kernels.rectangles import rectangle_of
+
     polygon_V2 = np.ascontiguousarray(polygon_V2, dtype=np.float64)
-    return _smallest_rectangle(polygon_V2.tobytes())
+    width, height, sure = rectangle_of(polygon_V2, SAME_AREA)
+    return (width, height) if sure else _listed_rectangle(polygon_V2.tobytes())
 
 
 @lru_cache(maxsize=1 << 16)  # searching thresholds meets the same false positives over and over
-def _smallest_rectangle(vertices: bytes) -> tuple[float, float]:
+def _listed_rectangle(vertices: bytes) -> tuple[float, float]:
+    """The same with the edges as scipy lists them, for polygons of which the order of edges decides."""
     from scipy.spatial import ConvexHull, QhullError
+
+    from detector.kernels.rectangles import rectangle_over
 
     polygon_V2 = np.frombuffer(vertices, np.float64).reshape(-1, 2)
     try:
-        hull_V2 = polygon_V2[ConvexHull(polygon_V2).vertices]
+        hull_K2 = polygon_V2[ConvexHull(polygon_V2).vertices]
     except QhullError:  # all vertices on one line, or on one point
         return float(np.linalg.norm(polygon_V2.max(axis=0) - polygon_V2.min(axis=0))), 0.0
-    edge_V2 = np.roll(hull_V2, -1, axis=0) - hull_V2
-    unit_V2 = edge_V2 / np.sqrt((edge_V2**2).sum(axis=1, keepdims=True))
-    along_VV = hull_V2 @ unit_V2.T
-    across_VV = hull_V2 @ np.stack([-unit_V2[:, 1], unit_V2[:, 0]])
-    width_V = along_VV.max(axis=0) - along_VV.min(axis=0)
-    height_V = across_VV.max(axis=0) - across_VV.min(axis=0)
-    area_V = width_V * height_V
-    best = int(np.argmax(area_V <= area_V.min() * (1 + SAME_AREA)))
-    return float(width_V[best]), float(height_V[best])
+    width, height, _ = rectangle_over(hull_K2, SAME_AREA)
+    return width, height
 
 
 def polygon_length(ratio: float) -> int:

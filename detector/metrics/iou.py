@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detector.metrics.cleval import Score, harmonic_mean
 from detector.metrics.shapes import common_areas, pack
@@ -59,25 +60,38 @@ def iou(words: Sequence[Word], polygons: Sequence[Float64], threshold: float = I
 
     Polygons of fewer than three vertices match nothing, and count all the same.
     """
-    cares = np.array([not word.ignore for word in words], dtype=np.bool_)
+    partner_G, det = _partners(words, polygons, threshold)
+    return IouCounts(sum(not word.ignore for word in words), det, int(np.count_nonzero(partner_G >= 0)))
+
+
+def iou_pairs(
+    words: Sequence[Word], polygons: Sequence[Float64], threshold: float = IOU_THRESHOLD
+) -> list[tuple[int, int]]:
+    """The matched pairs that `iou` counts, as indices of word and detection, by word."""
+    partner_G, _ = _partners(words, polygons, threshold)
+    return [(word, detection) for word, detection in enumerate(partner_G.tolist()) if detection >= 0]
+
+
+def _partners(words: Sequence[Word], polygons: Sequence[Float64], threshold: float) -> tuple[NDArray[np.int64], int]:
+    """The detection of each word, -1 for none, and how many detections count."""
     if not words or not polygons:
-        return IouCounts(gt=int(cares.sum()), det=len(polygons))
-    own = pack([_vertices(word.polygon_V2) for word in words], truncate=False)
-    found = pack([_vertices(polygon) for polygon in polygons], truncate=False)
-    common = common_areas(own.box_N4, own, np.arange(len(own)), found)
+        return np.full(len(words), -1, np.int64), len(polygons)
     from detector.kernels.iou import match
 
-    matched, det = match(
+    own = pack(_vertices([word.polygon_V2 for word in words]), truncate=False)
+    found = pack(_vertices(polygons), truncate=False)
+    common = common_areas(own.box_N4, own, np.arange(len(own)), found)
+    partner_G, det = match(
         common.starts_M,
         common.partner_P,
         common.area_P,
         np.abs(own.area_N),
         np.abs(found.area_N),
-        cares,
+        np.array([not word.ignore for word in words], dtype=np.bool_),
         threshold,
         IGNORED_THRESHOLD,
     )
-    return IouCounts(gt=int(cares.sum()), det=det, matched=matched)
+    return partner_G, det
 
 
 def iou_score(counts: Iterable[IouCounts]) -> Score:
@@ -91,11 +105,14 @@ def iou_score(counts: Iterable[IouCounts]) -> Score:
     return Score(recall, precision, harmonic_mean(recall, precision))
 
 
-def _vertices(polygon_V2: Float64) -> Float64:
+def _vertices(polygons: Sequence[Float64]) -> Sequence[Float64]:
     """Three vertices at least: the last one repeated, which adds no area."""
-    if len(polygon_V2) > 2 and isinstance(polygon_V2, np.ndarray) and polygon_V2.dtype == np.float64:
-        return polygon_V2
-    vertices = np.asarray(polygon_V2, dtype=np.float64).reshape(-1, 2)
-    if len(vertices) == 0:
-        return np.zeros((3, 2))
-    return vertices if len(vertices) >= 3 else np.concatenate([vertices, np.repeat(vertices[-1:], 2, axis=0)])
+    if min(map(len, polygons)) >= 3:
+        return polygons
+    filled = []
+    for polygon in polygons:
+        vertices = np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
+        if not len(vertices):
+            vertices = np.zeros((1, 2))
+        filled.append(np.concatenate([vertices, np.repeat(vertices[-1:], max(0, 3 - len(vertices)), axis=0)]))
+    return filled

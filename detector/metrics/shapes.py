@@ -64,9 +64,16 @@ def region(polygon_V2: Float64) -> BaseGeometry:
     ring: BaseGeometry = shapely.Polygon(polygon_V2)
     if shapely.is_valid(ring):
         return ring
-    # "linework" keeps what the ring winds around an odd number of times; spikes come back as lines, which have no area
-    parts = shapely.get_parts(shapely.get_parts(shapely.make_valid(ring, method="linework")))
-    return shapely.MultiPolygon(parts[shapely.get_dimensions(parts) == 2].tolist())
+    # `make_valid` loses faces of some crossings, so the faces between the noded edges are judged one by one.
+    from detector.kernels.polygons import contains
+
+    vertices_V2 = np.ascontiguousarray(polygon_V2, dtype=np.float64)
+    edges = shapely.linestrings(np.stack([vertices_V2, np.roll(vertices_V2, -1, axis=0)], axis=1))
+    faces = shapely.get_parts(shapely.polygonize(shapely.get_parts(shapely.union_all(edges))))
+    probes_F2 = shapely.get_coordinates(shapely.point_on_surface(faces))
+    odd_F = [contains(vertices_V2, 0, len(vertices_V2), x, y) for x, y in probes_F2.tolist()]
+    odd: BaseGeometry = shapely.union_all(faces[np.array(odd_F, dtype=np.bool_)])
+    return odd
 
 
 @dataclass(frozen=True, slots=True, eq=False)

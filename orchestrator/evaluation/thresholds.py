@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.config import Postprocess
-from detector.metrics.cleval import Counts, cleval, ground_truth
+from detector.metrics.cleval import Counts, cleval_prefixes, ground_truth
 from detector.types import Detections, Float64, Page
 from orchestrator.evaluation.scores import ImageScores, Variant
 
@@ -86,7 +86,7 @@ def search(
     """Score every rule on every page.
 
     Contours are found and scored once for each `thresh`, words made once for all rules that differ in `box_thresh`
-    alone: a higher one only cuts their list, which comes best score first.
+    alone: a higher one only cuts their list, which comes best score first. Areas and inclusions serve the whole list.
 
     Args:
         map_of: the map of a page by its name; called once a page, from several threads.
@@ -127,12 +127,8 @@ def score_rules(page_map: PageMap, page: Page, rules: Sequence[Postprocess], var
             lowest = min((rules[index] for index in indices), key=lambda rule: rule.box_thresh)
             found = words_from_candidates(candidates, lowest)
             polygons = _in_image(page_map, found)
-            by_length: dict[int, Counts] = {}
-            for index in indices:
-                kept = int(np.count_nonzero(found.scores_N >= rules[index].box_thresh))
-                if kept not in by_length:
-                    by_length[kept] = cleval(truth, polygons[:kept], variant)
-                counts[index] = by_length[kept]
+            kept = [int(np.count_nonzero(found.scores_N >= rules[index].box_thresh)) for index in indices]
+            counts.update(zip(indices, cleval_prefixes(truth, polygons, kept, variant), strict=True))
     return [counts[index] for index in range(len(rules))]
 
 

@@ -10,7 +10,7 @@ from metrics_oracles import iou_plain
 from metrics_pages import quad
 
 from detector.metrics.cleval import Score
-from detector.metrics.iou import IouCounts, iou, iou_score
+from detector.metrics.iou import IouCounts, iou, iou_pairs, iou_score
 from detector.types import Float64, Word
 
 
@@ -70,4 +70,5 @@ def test_random_pages_equal_the_protocols_loops(seed: int) -> None:
     ]
     near = [word.polygon_V2 + rng.normal(0, 3, 2) for word in words for _ in range(rng.integers(0, 3))]
     found = [*near, *(quad(rng, "turned", 150) for _ in range(3))]
-    assert tuple(iou(words, found).as_row()) == iou_plain(words, found)
+    pairs, counts = iou_plain(words, found)
+    assert (iou_pairs(words, found), tuple(iou(words, found).as_row())) == (pairs, counts)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from metrics_pages import polygon_page
 
 from detector.kernels import polygons as kernels
+from detector.kernels.pairs import meeting
 from detector.metrics.shapes import common_areas, pack, region
 from detector.types import Float64
 
@@ -72,6 +73,37 @@ def test_intersections_equal_shapely(seed: int, truncate: bool) -> None:
         for d in range(len(others)):
             expected = region(own.polygon(g)).intersection(region(others.polygon(d))).area
             assert areas[g, d] == pytest.approx(expected, rel=1e-9, abs=1e-7)
+
+
+def test_a_self_crossing_outline_that_shapely_makes_valid_wrongly() -> None:
+    # Even-odd area .548e3 by counting pixels; `shapely.make_valid(method="linework")` has .596e3.
+    points = [[140, 31], [133, 47], [101, 31], [123, 42], [108, 29], [99, 56], [102, 20]]
+    polygon = np.array(points, dtype=np.float64)
+    cells = np.arange(1 / 2, 60)
+    inside = sum(plain_inside(polygon, 90 + x, y) for x in cells for y in cells)
+    assert region(polygon).area == pytest.approx(inside, abs=12)
+    own, page = pack([polygon], False), pack([np.array([[0.0, 0.0], [200, 0], [200, 200], [0, 200]])], False)
+    assert common_areas(own.box_N4, own, np.arange(1), page).area_P == pytest.approx([region(polygon).area])
+
+
+@settings(deadline=None, max_examples=50)
+@given(SEEDS, st.integers(0, 60), st.integers(0, 60))
+def test_pairs_are_those_whose_boxes_meet(seed: int, a_count: int, b_count: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = (
+        np.concatenate([low := rng.integers(0, 300, (count, 2)), low + rng.integers(-1, 80, (count, 2))], axis=1) * 1.0
+        for count in (a_count, b_count)
+    )
+    a[rng.random(a_count) < 0.1] = np.nan
+    b[rng.random(b_count) < 0.1, 2] = np.inf
+    expected = [
+        (i, j)
+        for i, (x0, y0, x1, y1) in enumerate(a)
+        for j, (u0, v0, u1, v1) in enumerate(b)
+        if x0 <= x1 and y0 <= y1 and u0 <= u1 and v0 <= v1 and x0 <= u1 and u0 <= x1 and y0 <= v1 and v0 <= y1
+    ]
+    starts, partners = meeting(a, b)
+    assert [(i, j) for i in range(a_count) for j in partners[starts[i] : starts[i + 1]].tolist()] == expected
 
 
 @settings(deadline=None, max_examples=50)  # the first example compiles
