@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from orchestrator.plan.making import trial_digest
-from orchestrator.plan.preview import NEW, aligned, setting_text, trials, work
+from orchestrator.plan.preview import NEW, trials
 from orchestrator.plan.settings import flat
 from orchestrator.plan.study import Experiment, Study, Trial
+from orchestrator.plan.wording import aligned, setting_text, work
 
 Fate = Literal["reused", "new", "dropped"]
 FATES: tuple[Fate, ...] = ("reused", "new", "dropped")

@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
-from detector.config import Postprocess
 from detector.training.schedule import steps_per_epoch
 from orchestrator.plan.forecast import Forecast
 from orchestrator.plan.pace import Pace
-from orchestrator.plan.study import DataFacts, Effect, Experiment, Phase, Study, Top, Trial, derived_name
+from orchestrator.plan.settings import flat
+from orchestrator.plan.study import DataFacts, Experiment, Phase, Study, Trial, derived_name
+from orchestrator.plan.wording import DIGITS, aligned, effect_text, setting_text, work
 
 NEW = "new"  # a trial that the ledger has never seen
 WAITING = "waiting"  # for its source
-DIGITS = 4  # of a score
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def _of_derived(experiment: Experiment) -> Iterable[Row]:
         for rank, (fold, seed) in product(range(1, rule.source.count + 1), rule.repeats):
             own = {key: value for key, value in (("fold", fold), ("seed", seed)) if value is not None}
             name = derived_name(experiment, rank, fold, seed)
-            settings = _flat(rule.changes) | own
+            settings = flat(rule.changes) | own
             yield Row(experiment.phase, experiment.id, name, None, WAITING, settings, None, None, experiment.priority)
 
 
@@ -243,38 +243,6 @@ def _experiment_text(experiment: Experiment) -> str:
     return f"  {experiment.id}{what}  [{'; '.join(parts)}]" + (f"\n    {done}" if done else "")
 
 
-def work(experiment: Experiment) -> str:
-    """What an experiment without trials of its own will do, in one line; empty for one with trials."""
-    if experiment.derive is not None:
-        rule = experiment.derive
-        count = rule.source.count * len(rule.repeats)
-        times = [f" x {len(rule.folds)} folds"] if rule.folds else []
-        times += [f" x {len(rule.seeds)} seeds"] if rule.seeds else []
-        changes = "".join(f" {key}={setting_text(value)}" for key, value in _flat(rule.changes).items())
-        return f"{count} trial{'s' if count > 1 else ''}: {_top(rule.source)}{''.join(times)}{changes}"
-    if experiment.thresholds is not None:
-        of = experiment.thresholds.of
-        return f"{_rules(experiment.thresholds.rules)} on {_top(of) if isinstance(of, Top) else of}"
-    if experiment.ensemble is not None:
-        spec = experiment.ensemble
-        pool = _top(spec.pool) if isinstance(spec.pool, Top) else ", ".join(spec.pool)
-        return f"up to {spec.max_members} members of {pool}; views {', '.join(spec.views)}; {_rules(spec.rules)}"
-    return ""
-
-
-def _rules(rules: Sequence[Postprocess]) -> str:
-    return f"{len(rules)} rules" if len(rules) > 1 else "1 rule"
-
-
-def effect_text(effect: Effect) -> str:
-    """`hmean +0.0030..+0.0050`."""
-    sign = "+" if effect.relative else ""
-    low, high = (f"{value:{sign}.{DIGITS}f}" for value in (effect.low, effect.high))
-    if effect.low == effect.high:
-        return f"{effect.stat} {low}"
-    return f"{effect.stat} >= {low}" if effect.high == 1.0 else f"{effect.stat} {low}..{high}"
-
-
 def _cells(row: Row, provisional: bool) -> tuple[str, ...]:
     settings = " ".join(f"{key}={setting_text(value)}" for key, value in row.settings.items())
     workers = f"{row.workers} workers" if row.workers and row.workers > 1 else ""
@@ -292,12 +260,6 @@ def _cells(row: Row, provisional: bool) -> tuple[str, ...]:
     )
 
 
-def aligned(cells: Sequence[tuple[str, ...]], indent: str = "") -> list[str]:
-    """Rows of cells as lines, columns one below the other; columns that are empty throughout are left out."""
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))] if cells else []
-    return [indent + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True) if w).rstrip() for row in cells]
-
-
 def _totals_text(sums: Mapping[str, Any]) -> str:
     states = ", ".join(f"{count} {state}" for state, count in sums["states"].items()) or "nothing to train"
     cost = f"{sums['cost_gpu_h']:g} GPU-h by their authors"
@@ -306,22 +268,6 @@ def _totals_text(sums: Mapping[str, Any]) -> str:
     budget = f", budget {sums['budget_gpu_h']:g} GPU-h" if sums["budget_gpu_h"] else ""
     deadline = f", deadline {sums['deadline']}" if sums["deadline"] else ""
     return f"{sums['trials']} trials ({states}), at most {sums['epochs']} epochs known now; {cost}{budget}{deadline}"
-
-
-def _top(top: Top) -> str:
-    return f"top({top.scope}, {top.count})"
-
-
-def setting_text(value: Any) -> str:
-    """A setting's value in a table."""
-    return f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "")
-
-
-def _flat(changes: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, value in changes.items():
-        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return out
 
 
 def digests(study: Study) -> tuple[str, ...]:
