@@ -150,32 +150,45 @@ def paint_borders(
     squared_W = np.empty(width)
     centres_W = np.arange(0.5, width)
     crossings_V = np.empty(len(points_P2))
+    edges_V8 = np.empty((len(points_P2), 8))
     for n in range(len(offset_N)):
-        polygon_V2 = points_P2[starts_M[n] : starts_M[n + 1]]
         if offset_N[n] <= 0.0:
             continue
-        reach = offset_N[n] + snap
-        lowest, highest = _extent(polygon_V2, 1)
-        leftmost, rightmost = _extent(polygon_V2, 0)
-        top, bottom = max(0, _first(lowest - reach)), min(height, _first(highest + reach) + 1)
-        left, right = max(0, _first(leftmost - reach)), min(width, _first(rightmost + reach) + 1)
+        polygon_V2 = points_P2[starts_M[n] : starts_M[n + 1]]
+        size, reach = len(polygon_V2), offset_N[n] + snap
+        _edges(polygon_V2, reach, edges_V8)
+        top = max(0, _first(edges_V8[:size, 6].min()))
+        bottom = min(height, _first(edges_V8[:size, 7].max()) + 1)
+        left = max(0, _first(polygon_V2[:, 0].min() - reach))
+        right = min(width, _first(polygon_V2[:, 0].max() + reach) + 1)
         for i in range(top, bottom if right > left else top):
             squared_W[left:right] = np.inf
-            for k in range(len(polygon_V2)):
-                m = k + 1 if k + 1 < len(polygon_V2) else 0
-                _nearest(polygon_V2[k], polygon_V2[m], i + 0.5, reach, left, right, centres_W, squared_W)
+            for k in range(size):
+                if edges_V8[k, 6] <= i + 0.5 <= edges_V8[k, 7]:
+                    _nearest(edges_V8[k], i + 0.5, reach, left, right, centres_W, squared_W)
             _raise_row(
                 squared_W[left:right], offset_N[n], reach, low, span, thresh_HW[i, left:right], mask_HW[i, left:right]
             )
-            _fill_row(polygon_V2, i + 0.5, crossings_V, mask_HW[i])
+            _fill_row(edges_V8[:size], i + 0.5, crossings_V, mask_HW[i])
 
 
 @compiled
-def _extent(polygon_V2: Float64, axis: int) -> tuple[float, float]:
-    low = high = polygon_V2[0, axis]
-    for k in range(1, len(polygon_V2)):
-        low, high = min(low, polygon_V2[k, axis]), max(high, polygon_V2[k, axis])
-    return low, high
+def _edges(polygon_V2: Float64, reach: float, out_V8: Float64) -> None:
+    """What each edge needs in every row.
+
+    Start x, y; extent x, y; 1 / length^2 or 0; half the width of its band in a row, or infinity where it is level; the
+    rows' first and last y within reach.
+    """
+    for k in range(len(polygon_V2)):
+        m = k + 1 if k + 1 < len(polygon_V2) else 0
+        ax, ay, bx, by = polygon_V2[k, 0], polygon_V2[k, 1], polygon_V2[m, 0], polygon_V2[m, 1]
+        dx, dy = bx - ax, by - ay
+        squared = dx * dx + dy * dy
+        length = np.sqrt(squared)
+        out_V8[k, 0], out_V8[k, 1], out_V8[k, 2], out_V8[k, 3] = ax, ay, dx, dy
+        out_V8[k, 4] = 1.0 / squared if squared > 0.0 else 0.0
+        out_V8[k, 5] = reach * length / abs(dy) if abs(dy) > 1e-3 * length else np.inf
+        out_V8[k, 6], out_V8[k, 7] = min(ay, by) - reach, max(ay, by) + reach
 
 
 @compiled
@@ -186,32 +199,20 @@ def _first(at: float) -> int:
 
 @compiled
 def _nearest(
-    a_2: Float64,
-    b_2: Float64,
-    y: float,
-    reach: float,
-    left: int,
-    right: int,
-    centres_W: Float64,
-    squared_W: Float64,
+    edge_8: Float64, y: float, reach: float, left: int, right: int, centres_W: Float64, squared_W: Float64
 ) -> None:
     """Lower the row's squared distances to those to one edge, wherever they may be below reach^2."""
-    ax, ay, bx, by = a_2[0], a_2[1], b_2[0], b_2[1]
-    if y < min(ay, by) - reach or y > max(ay, by) + reach:
-        return
-    dx, dy = bx - ax, by - ay
-    squared = dx * dx + dy * dy
-    scale = 1.0 / squared if squared > 0.0 else 0.0
-    length = np.sqrt(squared)
-    low, high = min(ax, bx) - reach, max(ax, bx) + reach
-    if abs(dy) > 1e-3 * length:
+    ax, dx, dy, scale = edge_8[0], edge_8[2], edge_8[3], edge_8[4]
+    across = y - edge_8[1]
+    low, high = min(ax, ax + dx) - reach, max(ax, ax + dx) + reach
+    if edge_8[5] < np.inf:
         # The band around the edge's line, |dy (x - ax) - dx (y - ay)| <= reach length, in this row.
-        middle, half = ax + dx * (y - ay) / dy, reach * length / abs(dy)
-        low, high = max(low, middle - half), min(high, middle + half)
+        middle = ax + dx * across / dy
+        low, high = max(low, middle - edge_8[5]), min(high, middle + edge_8[5])
     start, stop = max(left, _first(low)), min(right, _first(high) + 1)
     if start >= stop:
         return
-    across, along = y - ay, (y - ay) * dy
+    along = across * dy
     x_J, out_J = centres_W[start:stop], squared_W[start:stop]
     for j in range(len(x_J)):
         from_a = x_J[j] - ax
@@ -244,16 +245,14 @@ def _raise_row(
 
 
 @compiled
-def _fill_row(polygon_V2: Float64, y: float, crossings_V: Float64, mask_W: UInt8) -> None:
+def _fill_row(edges_V8: Float64, y: float, crossings_V: Float64, mask_W: UInt8) -> None:
     """Set the pixels of a row whose centres lie inside (even-odd rule) to 1."""
-    size = len(polygon_V2)
     count = 0
-    for k in range(size):
-        m = k + 1 if k + 1 < size else 0
-        ay, by = polygon_V2[k, 1], polygon_V2[m, 1]
+    for k in range(len(edges_V8)):
+        m = k + 1 if k + 1 < len(edges_V8) else 0
+        ay, by = edges_V8[k, 1], edges_V8[m, 1]
         if (ay <= y) != (by <= y):
-            share = (y - ay) / (by - ay)
-            crossing = polygon_V2[k, 0] + share * (polygon_V2[m, 0] - polygon_V2[k, 0])
+            crossing = edges_V8[k, 0] + (y - ay) / (by - ay) * edges_V8[k, 2]
             place = count
             while place > 0 and crossings_V[place - 1] > crossing:
                 crossings_V[place] = crossings_V[place - 1]

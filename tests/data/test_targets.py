@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+from benchmarks.harness import Scale
+from benchmarks.pages import words as page_words
 from benchmarks.peers.plain_targets import plain_targets
 from detector.config import Targets
 from detector.data import formats
@@ -136,3 +139,15 @@ def test_real_words_leave_positive_pixels(real_data: Path) -> None:
             lost += not maps.prob_HW[max(0, top) : bottom, max(0, left) : right].any()
             words += 1
     assert words == 813 and lost == 0
+
+
+def test_the_plain_peer_is_near_doctr() -> None:
+    # docTR cuts vertices and offsets to whole pixels: borders lie up to a pixel elsewhere, and nothing more.
+    builder = pytest.importorskip("benchmarks.peers.doctr_targets", reason="python-doctr is not installed")
+    words = page_words(Scale(256, 8))
+    plain = plain_targets([word.polygon_V2 for word in words], [False] * 8, (256, 256), RULE)
+    prob, thresh = builder.maps(words, 256)
+    assert (plain.prob_HW != prob).sum() < 0.1 * plain.prob_HW.sum()
+    apart = cv2.erode((plain.prob_HW != prob).astype(np.uint8), np.ones((3, 3), np.uint8))
+    assert not apart.any()
+    assert np.abs(plain.thresh_HW - thresh)[plain.thresh_mask_HW].mean() < 0.03
