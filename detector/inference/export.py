@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config as tracing
+from torch.nn import functional as F
 
 from detector import checkpoint
 from detector.errors import InputError
@@ -62,6 +63,7 @@ def export(folder: Path, out: Path) -> str:
 def trace(model: Detector) -> ExportedProgram:
     """The graph of a model's probabilities, for all batches and canvases."""
     # Contiguous weights: strides of channels_last would be compared in the graph, and a canvas of one cell differs.
+    _pad_by_constants(model)
     network = _Probabilities(model).eval().to(memory_format=torch.contiguous_format)
     sizes = {0: Dim("batch", min=1), 2: MULTIPLE * Dim("rows", min=1), 3: MULTIPLE * Dim("columns", min=1)}
     example = torch.zeros(2, 3, 2 * MULTIPLE, 3 * MULTIPLE)
@@ -79,6 +81,37 @@ class _Probabilities(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.model.probabilities(image)
+
+
+class _SameOnMultiples(nn.Module):
+    """TensorFlow's "same" convolution where the stride divides the input's sides: its padding is then a constant."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+        # out = in / s: (out - 1) s + (k - 1) d + 1 - in = (k - 1) d + 1 - s px are missing, the odd one at the end
+        rows, columns = (
+            max((k - 1) * d + 1 - s, 0) for k, d, s in zip(conv.kernel_size, conv.dilation, conv.stride, strict=True)
+        )
+        self.sides = columns // 2, columns - columns // 2, rows // 2, rows - rows // 2
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        conv = self.conv
+        return F.conv2d(F.pad(x_BCHW, self.sides), conv.weight, conv.bias, conv.stride, 0, conv.dilation, conv.groups)
+
+
+def _pad_by_constants(model: nn.Module) -> None:
+    """Put constants for the paddings that timm's tf_* encoders compute from each input's size.
+
+    Canvases are multiples of 32 and strides multiply to 32, so each stride divides its input. Traced as they are, the
+    nested formulas of tf_efficientnet_lite0 keep the tracer busy for more than a quarter of an hour.
+    """
+    from timm.layers import Conv2dSame
+
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, Conv2dSame):
+                setattr(parent, name, _SameOnMultiples(child))
 
 
 def _write_onnx(program: ExportedProgram, facts: dict[str, str], path: Path) -> None:

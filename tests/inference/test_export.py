@@ -20,7 +20,7 @@ from detector.config import Config, Postprocess
 from detector.data.formats import read_submission
 from detector.errors import CheckpointError, InputError
 from detector.inference.bundle import save_bundle
-from detector.inference.export import METADATA, export
+from detector.inference.export import METADATA, _pad_by_constants, export
 from detector.inference.exported import load_onnx
 from detector.inference.predict import Predictor
 from detector.model.detector import build
@@ -173,3 +173,15 @@ def _environment() -> dict[str, str]:
     import os
 
     return {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+
+
+def test_constant_paddings_are_those_that_timm_computes():
+    # Traced as they are, the formulas of the tf_* encoders' paddings would take a quarter of an hour.
+    model = build(Config(encoder="tf_efficientnet_lite0", encoder_weights="none", inner_channels=16, output_channels=8))
+    model.eval()
+    with torch.inference_mode():
+        want = [model(images(*size)).prob_BHW.numpy() for size in SIZES[:3]]
+        _pad_by_constants(model)
+        found = [model(images(*size)).prob_BHW.numpy() for size in SIZES[:3]]
+    for ours, theirs in zip(found, want, strict=True):
+        assert_array_equal(ours, theirs)
