@@ -198,7 +198,8 @@ def test_looking_loads_neither_torch_nor_ray_nor_mlflow(plan_path: Path, tmp_pat
     expand(load(plan_path))  # with data, so that the path through the formats and the ledger is the one that is timed
     truth = tmp_path / "truth.json"
     truth.write_text(json.dumps({"images": {"p.jpg": {"words": {"0001": {"points": [[0, 0], [9, 0], [9, 9]]}}}}}))
-    for words in (["check", plan_path], ["runs", plan_path], ["schema"], ["score", truth, truth]):
+    looks = (["check", plan_path], ["runs", plan_path], ["explain", plan_path, "b"], ["diff", plan_path, plan_path])
+    for words in (*looks, ["schema"], ["score", truth, truth]):
         done = subprocess.run(
             [sys.executable, "-c", LOADED, *map(str, words)], cwd=ROOT, capture_output=True, text=True, check=True
         )
