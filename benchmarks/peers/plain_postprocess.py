@@ -99,7 +99,10 @@ def _outline(contour: NDArray[np.int32], pixels: int, rule: Postprocess) -> Floa
     size = cv2.contourArea(thin)
     distance = _distance(size, float(np.hypot(*edges.T).sum()), pixels, rule)
     pieces = [piece for piece in offset(points, distance) if len(piece) >= 4]
-    return np.array(max(pieces, key=pyclipper.Area)) / SCALE if pieces else None
+    if not pieces:
+        return None
+    largest = np.array(max(pieces, key=pyclipper.Area))
+    return np.roll(largest, -np.lexsort(largest.T)[0], axis=0) / SCALE  # from the topmost, leftmost vertex on
 
 
 def offset(points_V2: Float64, distance: float, join: int = pyclipper.JT_ROUND) -> list[list[list[int]]]:

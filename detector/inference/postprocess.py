@@ -22,12 +22,15 @@ import pyclipper
 from numpy.typing import NDArray
 
 from detector.config import Postprocess
-from detector.geometry import area, perimeter
+from detector.geometry import area
 from detector.inference.unclip import LINE_PX, missing, offsets, surplus
+from detector.kernels.outlines import MITRE, ROUND, offset_outlines
 from detector.kernels.postprocess import binarise, bounding_areas, contour_fills, smallest_rectangles
+from detector.kernels.simplify import simplify
 from detector.types import Detections, Float32, Float64, UInt8
 
 Contour = NDArray[np.int32]
+CLOSED = pyclipper.ET_CLOSEDPOLYGON
 CLIPPER_SCALE = 256  # clipper counts in integers: 1/256 px
 ARC_TOLERANCE_PX = 0.25  # clipper's own default, in px instead of its units: about 3 vertices a corner
 
@@ -116,8 +119,7 @@ def words_from_candidates(candidates: Candidates, rule: Postprocess) -> Detectio
     quads = _offset_quads(boxes, candidates.pixels_N[order], rule)
     polygons = [np.ascontiguousarray(quad) for quad in quads]
     if rule.shape == "polygon":
-        contours = candidates.contours
-        outlines = (_offset_outline(contours[i], candidates.pixels_N[i], rule) for i in order)
+        outlines = _offset_outlines(candidates, order, rule)
         polygons = [quad if outline is None else outline for outline, quad in zip(outlines, polygons, strict=True)]
     return Detections(tuple(polygons), scores[order])
 
@@ -147,20 +149,36 @@ def _offset_quads(boxes_N7: Float64, pixels_N: Float64, rule: Postprocess) -> Fl
     return np.stack(corners, axis=1)
 
 
-def _offset_outline(contour: Contour, pixels: float, rule: Postprocess) -> Float64 | None:
-    """The simplified outline moved out by the rule; None where it has no inside and the rectangle must do.
+def _offset_outlines(candidates: Candidates, order_N: NDArray[np.int64], rule: Postprocess) -> list[Float64 | None]:
+    """The simplified outlines moved out by the rule; None where one has no inside and the rectangle must do.
 
     Joins are round as in the paper, but mitred to undo the targets' shrink, which keeps a quad's corners square: mean
     IoU of single words on perfect maps .910 and .941 at 640 and 1024 px, with round joins .897 and .924.
     """
-    thin: Contour = cv2.approxPolyDP(contour, rule.epsilon * cv2.arcLength(contour, True), True).reshape(-1, 2)
-    if len(thin) < 3:
-        return None
-    points = thin.astype(np.float64) + 0.5
-    distance = float(offsets(np.array(area(points)), np.array(perimeter(points)), np.array(pixels), rule))
-    join = pyclipper.JT_MITER if rule.unclip == "inverse" else pyclipper.JT_ROUND
+    points, ends, sizes_N2 = simplify(candidates.points_P2, candidates.ends_N, order_N, rule.epsilon)
+    distance_N = offsets(sizes_N2[:, 0], sizes_N2[:, 1], candidates.pixels_N[order_N], rule)
+    join = MITRE if rule.unclip == "inverse" else ROUND
+    vertices, until = offset_outlines(points, ends, distance_N, CLIPPER_SCALE, ARC_TOLERANCE_PX * CLIPPER_SCALE, join)
+    vertices_P2 = vertices / CLIPPER_SCALE
+    outlines: list[Float64 | None] = []
+    start = first = 0
+    for end, last, distance in zip(ends.tolist(), until.tolist(), distance_N.tolist(), strict=True):
+        if last > first:
+            outlines.append(vertices_P2[first:last])
+        else:
+            outlines.append(_clipped(points[start:end], distance, join) if end - start >= 3 else None)
+        start, first = end, last
+    return outlines
+
+
+def _clipped(contour: Contour, distance: float, join: int) -> Float64 | None:
+    """The largest piece of an outline that clipper moves out, from its topmost, leftmost vertex on."""
     clipper = pyclipper.PyclipperOffset(2.0, ARC_TOLERANCE_PX * CLIPPER_SCALE)
-    clipper.AddPath(np.rint(points * CLIPPER_SCALE).astype(np.int64).tolist(), join, pyclipper.ET_CLOSEDPOLYGON)
-    pieces = [np.array(piece, dtype=np.float64) / CLIPPER_SCALE for piece in clipper.Execute(distance * CLIPPER_SCALE)]
+    path = contour.astype(np.int64) * CLIPPER_SCALE + CLIPPER_SCALE // 2
+    clipper.AddPath(path.tolist(), pyclipper.JT_MITER if join == MITRE else pyclipper.JT_ROUND, CLOSED)
+    pieces = [np.array(piece, dtype=np.float64) for piece in clipper.Execute(distance * CLIPPER_SCALE)]
     pieces = [piece for piece in pieces if len(piece) >= 4]
-    return max(pieces, key=area) if pieces else None
+    if not pieces:
+        return None
+    largest = max(pieces, key=area)
+    return np.roll(largest, -np.lexsort(largest.T)[0], axis=0) / CLIPPER_SCALE

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pyclipper
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from shapely import Polygon
 
 from benchmarks import pages
 from benchmarks.harness import STANDARD, Scale
 from benchmarks.peers import plain_postprocess
 from detector.config import Postprocess
-from detector.inference.postprocess import words_from_map
+from detector.inference.postprocess import find_candidates, words_from_map
+from detector.kernels.outlines import MITRE, ROUND, offset_outlines
+from detector.kernels.simplify import simplify
 
 PAGE = pages.probability_map(pages.words(STANDARD), STANDARD.side_px)
 
@@ -36,10 +39,52 @@ def test_quads_of_blobs_equal_the_plain_ones(seed, smooth, whole, thresh, ratio)
     assert_same_words(prob, Postprocess(thresh=thresh, box_thresh=0.35, unclip_ratio=ratio))
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.6, 4.0), st.floats(0.4, 0.6), st.floats(0.0, 2.0))
+def test_polygons_of_blobs_equal_clippers(seed, smooth, thresh, ratio):
+    # Concave and ring-like outlines of every kind, whose offsets cross themselves many times.
+    prob = cv2.GaussianBlur(np.random.default_rng(seed).random((50, 70), np.float32), (0, 0), smooth)
+    prob = (prob - prob.min()) / (prob.max() - prob.min())
+    assert_same_words(prob, Postprocess(thresh=thresh, box_thresh=0.35, unclip_ratio=ratio, shape="polygon"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.4, 4.0), st.sampled_from([0.0, 0.002, 0.01, 0.1]))
+def test_simplified_contours_equal_opencvs(seed, smooth, epsilon):
+    noise = cv2.GaussianBlur(np.random.default_rng(seed).random((50, 70), np.float32), (0, 0), smooth)
+    contours, _ = cv2.findContours((noise > np.median(noise)).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    ends = np.cumsum([len(contour) for contour in contours])
+    thin, thin_ends, _ = simplify(np.concatenate(contours).reshape(-1, 2), ends, np.arange(len(ends)), epsilon)
+    for contour, found in zip(contours, np.split(thin, thin_ends[:-1]), strict=True):
+        want = cv2.approxPolyDP(contour, epsilon * cv2.arcLength(contour, True), True)
+        assert_array_equal(found, want.reshape(-1, 2))
+
+
+@pytest.mark.parametrize("join", [ROUND, MITRE])
+def test_most_words_need_no_clipper(join):
+    candidates = find_candidates(PAGE, 0.3)
+    points, ends, sizes = simplify(candidates.points_P2, candidates.ends_N, np.arange(STANDARD.words), 0.002)
+    found, until = offset_outlines(points, ends, 1.5 * sizes[:, 0] / sizes[:, 1], 256, 64.0, join)
+    done = 0
+    for n, outline in enumerate(np.split(found, until[:-1])):
+        if len(outline):
+            done += 1
+            contour = points[ends[n - 1] if n else 0 : ends[n]]
+            clipped = plain_postprocess.offset(
+                contour + 0.5,
+                1.5 * sizes[n, 0] / sizes[n, 1],
+                pyclipper.JT_MITER if join == MITRE else pyclipper.JT_ROUND,
+            )
+            want = np.array(max(clipped, key=pyclipper.Area))
+            assert_array_equal(outline, np.roll(want, -np.lexsort(want.T)[0], axis=0))
+    assert done > (0.85 if join == ROUND else 0.3) * STANDARD.words
+
+
+@pytest.mark.parametrize("shape", ["quad", "polygon"])
 @pytest.mark.parametrize("scale", [STANDARD, Scale(3072, 1000)], ids=str)
-def test_quads_of_a_page_equal_the_plain_ones(scale):
+def test_words_of_a_page_equal_the_plain_ones(scale, shape):
     prob = pages.probability_map(pages.words(scale), scale.side_px)
-    rule = Postprocess(max_candidates=5000)
+    rule = Postprocess(max_candidates=5000, shape=shape)
     assert len(words_from_map(prob, rule).polygons) == scale.words
     assert_same_words(prob, rule)
 
