@@ -20,7 +20,7 @@ from detector.metrics.characters import (
     section_centres,
     smallest_rectangle,
 )
-from detector.metrics.cleval import Counts, Score, cleval, ground_truth, macro, micro
+from detector.metrics.cleval import Counts, Score, Variant, cleval, cleval_prefixes, ground_truth, macro, micro
 from detector.types import Float64, Word
 
 
@@ -189,3 +189,18 @@ def test_counts_travel_as_rows() -> None:
     assert Counts.from_row(counts.as_row()) == pickle.loads(pickle.dumps(counts)) == counts  # noqa: S301
     with pytest.raises(ValueError, match="9 numbers, got 2"):
         Counts.from_row([1, 2])
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10**6), st.sampled_from(["competition", "official"]))
+def test_prefixes_equal_one_scoring_each(seed: int, variant: Variant) -> None:
+    words, found = polygon_page(seed)
+    lengths = [len(found), 0, *range(len(found) + 1)]
+    assert cleval_prefixes(words, found, lengths, variant) == [cleval(words, found[:n], variant) for n in lengths]
+
+
+def test_prefixes_stop_at_the_first_500() -> None:
+    polygons = [box(0, 0, 3, 3)[:3], *[box(500, 0, 580, 20)] * 499, WIDE]
+    found = cleval_prefixes([word(WIDE)], polygons, [1, 500, 501])
+    assert [counts.chars_hit for counts in found] == [0, 0, 0]  # the word's box is number 501 of the list
+    assert found[1] == found[2]
