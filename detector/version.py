@@ -6,4 +6,4 @@ validation). Speed, messages and file layout leave it alone: finished trials are
 
 from typing import Final
 
-TRAINING: Final = 1
+TRAINING: Final = 2

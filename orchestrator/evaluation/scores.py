@@ -24,7 +24,7 @@ from orchestrator.plan.study import Experiment, Phase, Stat, Study, Top, Trial
 
 Variant = Literal["competition", "official"]
 STATS: Final[tuple[Stat, ...]] = ("hmean", "precision", "recall")
-SCORES_FORMAT: Final = 1  # raise it when scoring changes, so that scores of old rules are not taken for new ones
+SCORES_FORMAT: Final = 2  # raise it when scoring changes, so that scores of old rules are not taken for new ones
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from detector.inference.predict import PageMap
 
 PARTS: Final = 5  # K of the cross-fitting; Hastie et al. 2009, "Elements of Statistical Learning", section 7.10
-_KNOBS: Final = ("thresh", "box_thresh", "unclip_ratio", "max_candidates", "min_side_px", "epsilon")
+_KNOBS: Final = ("thresh", "box_thresh", "max_candidates", "min_side_px", "epsilon")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -194,11 +194,19 @@ def flat_top(hmean_RN: Float64, near_RR: NDArray[np.bool_]) -> tuple[int, int]:
 
 
 def neighbours(rules: Sequence[Postprocess]) -> NDArray[np.bool_]:
-    """Which rules are at most one step of the grid apart in every knob, and of one shape; each is its own neighbour."""
-    values_RK = np.array([[float(getattr(rule, knob)) for knob in _KNOBS] for rule in rules])
+    """Which rules are at most one step of the grid apart in every knob, of one shape and one way to unclip.
+
+    Each is its own neighbour.
+    """
+    values_RK = np.array([[_growth(rule), *(float(getattr(rule, knob)) for knob in _KNOBS)] for rule in rules])
     ranks_RK = np.stack([np.unique(column, return_inverse=True)[1].ravel() for column in values_RK.T], axis=1)
-    shapes_R = np.array([rule.shape for rule in rules])
+    shapes_R = np.array([f"{rule.shape} {rule.unclip}" for rule in rules])
     near_RR: NDArray[np.bool_] = shapes_R[:, None] == shapes_R[None, :]
     for rank_R in ranks_RK.T:
         near_RR &= np.abs(rank_R[:, None] - rank_R[None, :]) <= 1
     return near_RR
+
+
+def _growth(rule: Postprocess) -> float:
+    """The knob of the rule's way to unclip; the signs keep the two ways from standing between each other's steps."""
+    return rule.unclip_ratio if rule.unclip == "ratio" else -rule.shrink_ratio

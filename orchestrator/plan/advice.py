@@ -82,7 +82,8 @@ def left_out(plan: Plan, sweep: SweepSpec, loc: Loc, baseline: TrialSettings) ->
 
 def rules_left_out(plan: Plan, rules: RuleSpec, loc: Loc, baseline: TrialSettings) -> Iterable[str]:
     """The same for post-processing values; a single value is a choice, no range."""
-    for key in ("thresh", "box_thresh", "unclip_ratio"):
+    unclip = "unclip_ratio" if baseline.postprocess.unclip == "ratio" else "shrink_ratio"
+    for key in ("thresh", "box_thresh", unclip):
         values, value = getattr(rules, key), getattr(baseline.postprocess, key)
         if values is not None and len(values) > 1 and not min(values) <= value <= max(values):
             yield place(

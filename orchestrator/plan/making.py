@@ -139,15 +139,22 @@ class Maker:
         return spec.folds or ()
 
     def rules(self, spec: RuleSpec) -> tuple[Postprocess, ...]:
-        """Every combination of the values given, upon the defaults' post-processing."""
+        """Every combination of the values given, upon the defaults' post-processing.
+
+        Each of `unclip_ratio` and `shrink_ratio` means its own way to unclip; with both, both ways are tried.
+        """
         base = self.base.postprocess
+        unclips: list[dict[str, Any]] = [
+            *({"unclip": "ratio", "unclip_ratio": value} for value in spec.unclip_ratio or ()),
+            *({"unclip": "inverse", "shrink_ratio": value} for value in spec.shrink_ratio or ()),
+        ]
         columns = (
             spec.thresh or (base.thresh,),
-            spec.unclip_ratio or (base.unclip_ratio,),
+            unclips or [{}],
             spec.box_thresh or (base.box_thresh,),
         )
         return tuple(
-            base.model_copy(update={"thresh": thresh, "unclip_ratio": unclip, "box_thresh": box})
+            base.model_copy(update={"thresh": thresh, "box_thresh": box, **unclip})
             for thresh, unclip, box in product(*columns)
         )
 

@@ -27,6 +27,7 @@ from orchestrator.plan.values import (
     Ratios,
     Score,
     Seeds,
+    Shrinks,
     TopText,
     View,
 )
@@ -159,6 +160,9 @@ class RuleSpec(Part):
     thresh: Fractions | None = Field(None, description="number, list, or range with step 0.05 if none is given")
     box_thresh: Fractions | None = Field(None, description="number, list, or range with step 0.05 if none is given")
     unclip_ratio: Ratios | None = Field(None, description="number, list, or range with step 0.1 if none is given")
+    shrink_ratio: Shrinks | None = Field(
+        None, description="the same for unclip: inverse; beside unclip_ratio both ways are tried; step 0.05"
+    )
 
 
 class ThresholdSpec(RuleSpec):

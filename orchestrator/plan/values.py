@@ -170,6 +170,7 @@ Folds = Annotated[
 ]
 Seeds = Annotated[tuple[int, ...], PlainValidator(_seeds), WithJsonSchema(_WHOLE)]
 Fractions = Annotated[tuple[float, ...], PlainValidator(_values("0.05", 0.0, 1.0)), WithJsonSchema(_NUMBERS)]
+Shrinks = Annotated[tuple[float, ...], PlainValidator(_values("0.05", 0.05, 0.95)), WithJsonSchema(_NUMBERS)]
 Ratios = Annotated[tuple[float, ...], PlainValidator(_values("0.1", 0.0, 10.0)), WithJsonSchema(_NUMBERS)]
 View = Annotated[str, PlainValidator(_view), WithJsonSchema({**_STRING, "pattern": f"^({VIEW.pattern})$"})]
 Pool = Annotated[

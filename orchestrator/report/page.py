@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from detector.config import Postprocess
 from detector.files import write_bytes, write_text
 from orchestrator.evaluation.champion import Champion, read_champion
 from orchestrator.evaluation.decisions import Decision, outcome_cells, score_text, target_text
@@ -157,13 +158,12 @@ def _results(results: Sequence[Tuned]) -> list[Block]:
     rows = []
     for result in results:
         reference = result.reference.crossfitted or result.reference.own
-        rule = result.rule
         rows.append(
             [
                 result.name,
                 ", ".join(member.name for member in result.members),
                 ", ".join(result.views),
-                f"thresh {rule.thresh:g}, box_thresh {rule.box_thresh:g}, unclip_ratio {rule.unclip_ratio:g}",
+                _rule_text(result.rule),
                 score_text(result.crossfitted.summary()),
                 f"{result.shown.mean('hmean'):.4f}",
                 f"{result.reference.name}: {score_text(reference.summary())}",
@@ -193,3 +193,8 @@ def _again(state: Review, ledger: Ledger) -> list[Block]:
     files = [f"{result.name}: {result.submission}" for result in state.results if result.submission]
     blocks: list[Block] = [Heading("Again"), Text("\n".join(lines), code=True)]
     return [*blocks, Text("Submissions: " + "; ".join(files) + ".")] if files else blocks
+
+
+def _rule_text(rule: Postprocess) -> str:
+    unclip = f"unclip_ratio {rule.unclip_ratio:g}" if rule.unclip == "ratio" else f"shrink_ratio {rule.shrink_ratio:g}"
+    return f"thresh {rule.thresh:g}, box_thresh {rule.box_thresh:g}, {unclip}"

@@ -81,6 +81,18 @@ def grid(*thresholds: float) -> tuple[Postprocess, ...]:
     return tuple(Postprocess(thresh=thresh) for thresh in thresholds)
 
 
+def test_ways_to_unclip_are_no_neighbours_and_do_not_part_each_other() -> None:
+    # The ratio rules' shrink_ratio, .4, lies between the steps .35 and .45 and must not count as one.
+    inverse = [Postprocess(unclip="inverse", shrink_ratio=r) for r in (0.35, 0.45)]
+    ratio = [Postprocess(unclip_ratio=r) for r in (1.5, 2.0)]
+    assert neighbours([*inverse, *ratio]).astype(int).tolist() == [
+        [1, 1, 0, 0],
+        [1, 1, 0, 0],
+        [0, 0, 1, 1],
+        [0, 0, 1, 1],
+    ]
+
+
 def test_neighbours_are_one_step_apart_in_every_knob() -> None:
     rules = (*grid(0.1, 0.2, 0.3), Postprocess(thresh=0.2, shape="polygon"), Postprocess(thresh=0.3, box_thresh=0.9))
     assert neighbours(rules).astype(int).tolist() == [

@@ -34,7 +34,7 @@ def experiment(found: Study, identity: str) -> Experiment:
 
 def test_the_digest_is_pinned() -> None:
     # A change of this value re-trains every trial of every user: only with a new TRAINING, or a new key of Config.
-    assert digest(Config(), "0123456789abcdef", 2, 4, "fedcba9876543210") == "cdf3f6f05d9046a9"
+    assert digest(Config(), "0123456789abcdef", 2, 4, "fedcba9876543210") == "e5a4a6e232d45de5"
 
 
 def test_the_digest_covers_what_changes_a_result() -> None:
@@ -89,6 +89,14 @@ def test_rules_are_the_product_upon_the_defaults(tmp_path: Path) -> None:
     assert search is not None
     assert {(r.thresh, r.unclip_ratio) for r in search.rules} == {(t, u) for t in (0.2, 0.25, 0.3) for u in (1.5, 2.0)}
     assert {(r.box_thresh, r.max_candidates) for r in search.rules} == {(0.55, 7)}
+
+
+def test_each_way_to_unclip_has_its_own_knob(tmp_path: Path) -> None:
+    found = study(tmp_path, "{id: a}\n{id: t, thresholds: {of: a, unclip_ratio: [1.5, 2.0], shrink_ratio: 0.4..0.5}}")
+    search = experiment(found, "t").thresholds
+    assert search is not None
+    tried = [(r.unclip, r.unclip_ratio if r.unclip == "ratio" else r.shrink_ratio) for r in search.rules]
+    assert tried == [("ratio", 1.5), ("ratio", 2.0), ("inverse", 0.4), ("inverse", 0.45), ("inverse", 0.5)]
 
 
 def test_order_is_priority_but_never_before_a_source(tmp_path: Path) -> None:
