@@ -34,7 +34,7 @@ check: .venv/oracle
 	$(PY) -m mypy
 	$(PY) -c 'from importlinter.cli import lint_imports_command as run; run()'
 
-test: check
+test: check .venv/peers
 	$(PY) -m pytest
 
 test-slow: .venv/oracle

@@ -115,7 +115,8 @@ def test_evaluation_mode_is_for_the_call_only():
 def test_precisions_agree(precision):
     config = TINY.model_copy(update={"precision": precision})
     model = build(config)
-    nn.init.normal_(model.head.prob.out.weight, std=0.5)  # a map that is not flat
+    torch.manual_seed(0)  # or the draw depends on the tests before
+    nn.init.normal_(model.head.prob.out.weight, std=1.0)  # a map that is not flat
     image = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
     exact = page_map(model, TINY, image).prob_HW.astype(int)
     found = page_map(model, config, image).prob_HW.astype(int)
