@@ -10,6 +10,7 @@ docTR's output.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -22,9 +23,40 @@ from detector.types import Float32, Float64, UInt8
 SCALE = 256  # clipper's integers per px
 
 Word = tuple[float, Float64]
+Rectangle = Callable[[NDArray[np.int32]], tuple[Float64, Float64, float, float]]
 
 
-def words(prob_HW: Float32 | UInt8, rule: Postprocess) -> list[Word]:
+def smallest_rectangle(contour: NDArray[np.int32]) -> tuple[Float64, Float64, float, float]:
+    """Centre, direction of the width (within 45 degrees of the x axis), width and height; a side on a hull's edge."""
+    hull = cv2.convexHull(contour).reshape(-1, 2).astype(np.int64)
+    leftmost = np.lexsort((hull[:, 1], hull[:, 0]))[0]
+    hull = np.roll(hull, -leftmost, axis=0)
+    best = math.inf
+    for edge in np.roll(hull, -1, axis=0) - hull:
+        dx, dy = (1, 0) if not edge.any() else (int(edge[0]), int(edge[1]))
+        while not (dx > 0 and -dx < dy <= dx):
+            dx, dy = -dy, dx
+        along, across = hull @ (dx, dy), hull @ (-dy, dx)
+        length = math.sqrt(dx * dx + dy * dy)
+        width, height = np.ptp(along) / length, np.ptp(across) / length
+        if width * height < best:
+            best = width * height
+            middle = np.array([along.min() + along.max(), across.min() + across.max()]) / (2 * (dx * dx + dy * dy))
+            centre = np.array([middle[0] * dx - middle[1] * dy, middle[0] * dy + middle[1] * dx]) + 0.5
+            found = centre, np.array([dx, dy]) / length, float(width), float(height)
+    return found
+
+
+def opencv_rectangle(contour: NDArray[np.int32]) -> tuple[Float64, Float64, float, float]:
+    """The same by cv2.minAreaRect, in float32: quicker than numpy's search, equal up to rounding and ties."""
+    centre, (width, height), degrees = cv2.minAreaRect(contour)
+    while not -45 < degrees <= 45:  # the width's direction is to lie within 45 degrees of the x axis
+        width, height, degrees = height, width, degrees - math.copysign(90, degrees)
+    turn = math.radians(degrees)
+    return np.array(centre) + 0.5, np.array([math.cos(turn), math.sin(turn)]), float(width), float(height)
+
+
+def words(prob_HW: Float32 | UInt8, rule: Postprocess, rectangle: Rectangle = smallest_rectangle) -> list[Word]:
     """(score, vertices) of each word, best score first, then the topmost, then the leftmost."""
     values = prob_HW / 255.0 if prob_HW.dtype == np.uint8 else prob_HW
     limit = rule.thresh * 255 if prob_HW.dtype == np.uint8 else np.float32(rule.thresh)
@@ -37,7 +69,7 @@ def words(prob_HW: Float32 | UInt8, rule: Postprocess) -> list[Word]:
         score, pixels = _score(values, contour)
         if score < rule.box_thresh:
             continue
-        centre, axis, width, height = _smallest_rectangle(contour)
+        centre, axis, width, height = rectangle(contour)
         grow = _missing(width * height, 2 * (width + height), pixels)
         if (width + 2 * grow) * (height + 2 * grow) < rule.min_side_px**2:
             continue
@@ -59,27 +91,6 @@ def _score(values_HW: NDArray[np.floating], contour: NDArray[np.int32]) -> tuple
     cv2.fillPoly(mask, [contour - np.array([x, y], dtype=np.int32)], 1)
     inside = values_HW[y : y + height, x : x + width][mask > 0]
     return float(inside.mean(dtype=np.float64)), len(inside)
-
-
-def _smallest_rectangle(contour: NDArray[np.int32]) -> tuple[Float64, Float64, float, float]:
-    """Centre, direction of the width (within 45 degrees of the x axis), width and height; a side on a hull's edge."""
-    hull = cv2.convexHull(contour).reshape(-1, 2).astype(np.int64)
-    leftmost = np.lexsort((hull[:, 1], hull[:, 0]))[0]
-    hull = np.roll(hull, -leftmost, axis=0)
-    best = math.inf
-    for edge in np.roll(hull, -1, axis=0) - hull:
-        dx, dy = (1, 0) if not edge.any() else (int(edge[0]), int(edge[1]))
-        while not (dx > 0 and -dx < dy <= dx):
-            dx, dy = -dy, dx
-        along, across = hull @ (dx, dy), hull @ (-dy, dx)
-        length = math.sqrt(dx * dx + dy * dy)
-        width, height = np.ptp(along) / length, np.ptp(across) / length
-        if width * height < best:
-            best = width * height
-            middle = np.array([along.min() + along.max(), across.min() + across.max()]) / (2 * (dx * dx + dy * dy))
-            centre = np.array([middle[0] * dx - middle[1] * dy, middle[0] * dy + middle[1] * dx]) + 0.5
-            found = centre, np.array([dx, dy]) / length, float(width), float(height)
-    return found
 
 
 def _corners(centre: Float64, axis: Float64, width: float, height: float) -> Float64:
