@@ -43,6 +43,31 @@ def detections(truth: list[Word], seed: int = 1) -> list[Float64]:
     return [quad + 40.0 * (index % 18 == 17) for index, quad in enumerate(found)]
 
 
+def disturbed(truth: list[Word], seed: int) -> list[Float64]:
+    """`detections` with every ninth split in halves, every tenth merged with the next, every eleventh doubled."""
+    found = detections(truth, seed + 100)
+    more: list[Float64] = []
+    for index, quad in enumerate(found[:-1]):
+        if index % 9 == 0:
+            top, bottom = (quad[0] + quad[1]) / 2, (quad[3] + quad[2]) / 2
+            more += [np.array([quad[0], top, bottom, quad[3]]), np.array([top, quad[1], quad[2], bottom])]
+        elif index % 10 == 0:
+            following = found[index + 1]
+            more.append(np.array([quad[0], following[1], following[2], quad[3]]))
+        else:
+            more += [quad] * (2 if index % 11 == 0 else 1)
+    return more
+
+
+def contested(scale: Scale, seed: int) -> tuple[list[Word], list[Float64]]:
+    """A page to compare scorers on: words, of odd seeds a fifth don't-care, and `disturbed` detections."""
+    truth = words(scale, seed)
+    if seed % 2:
+        rng = np.random.default_rng(seed)
+        truth = [Word(word.id, word.polygon_V2, None, bool(rng.random() < 0.2)) for word in truth]
+    return truth, disturbed(truth, seed)
+
+
 def probability_map(truth: list[Word], side_px: int, seed: int = 2) -> Float32:
     """A map as a trained network gives it: shrunk words with soft, slightly wavy borders and faint noise outside."""
     rng = np.random.default_rng(seed)

@@ -8,7 +8,6 @@ import numpy as np
 
 from benchmarks import pages
 from benchmarks.harness import STANDARD, Contest, Peer, Scale
-from benchmarks.jobs.cleval import disturbed
 from benchmarks.peers import plain_cleval_competition
 from detector.metrics.cleval import cleval, ground_truth
 from detector.types import Float64, Word
@@ -35,7 +34,7 @@ def outlines(scale: Scale, seed: int) -> tuple[list[Word], list[Float64]]:
     rng = np.random.default_rng(seed)
     words = pages.words(scale, seed)
     truth = [Word(word.id, rounded(word.polygon_V2, 0.2, rng)) for word in words]
-    return truth, [rounded(quad, 0.2, rng) for quad in disturbed(words, seed)]
+    return truth, [rounded(quad, 0.2, rng) for quad in pages.disturbed(words, seed)]
 
 
 def rounded(quad_42: Float64, uneven_px: float, rng: np.random.Generator) -> Float64:

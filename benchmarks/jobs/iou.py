@@ -8,10 +8,8 @@ import numpy as np
 
 from benchmarks import pages
 from benchmarks.harness import STANDARD, Contest, Peer, Scale
-from benchmarks.jobs.cleval import disturbed
 from benchmarks.peers import doctr_iou, plain_iou
 from detector.metrics.iou import iou, iou_pairs
-from detector.types import Word
 
 GROWS = True
 IMAGES = 4  # compared pair by pair; half of them with don't-care words
@@ -38,10 +36,6 @@ def contest(scale: Scale) -> Contest:
 
 def same(seed: int) -> bool:
     """Every matched pair of one image, and the counts."""
-    truth = pages.words(STANDARD, seed)
-    if seed % 2:
-        rng = np.random.default_rng(seed)
-        truth = [Word(word.id, word.polygon_V2, None, bool(rng.random() < 0.2)) for word in truth]
-    found = disturbed(truth, seed)
+    truth, found = pages.contested(STANDARD, seed)
     pairs, counts = plain_iou.matches(truth, found)
     return iou_pairs(truth, found) == pairs and tuple(iou(truth, found).as_row()) == counts
