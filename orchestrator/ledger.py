@@ -1,8 +1,10 @@
 """What has happened to each trial, on storage that every node sees: the truth that a run resumes from.
 
     <workspace>/ledger.json               the format's number
-    <workspace>/driver.lock               held (flock) by the one driver of this workspace
-    <workspace>/trials/<digest>/          trial.json  epochs.jsonl  state.json  scores/  best/  last/
+    <workspace>/driver/                   the lease of the one driver of this workspace
+    <workspace>/trials/<digest>/          trial.json  epochs.jsonl  state.json  scores/  best/  last.safetensors
+                        .../leases/       one lease an attempt: who trained it, from when to when, on how many devices
+    <workspace>/sweeps/<identity>.json    the trials that a sweep proposed while it ran, and what each of them saw
 
 Epochs are appended and synced line by line, everything else is replaced whole; so a kill at any instant costs at most
 the line that was being written. Times are ms since 1970 (`_ms`) or s (`_s`, `seconds`); epochs count from 1.
@@ -16,7 +18,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -25,11 +27,14 @@ from urllib.parse import quote
 
 from detector.files import read_json, write_json
 from orchestrator.errors import LedgerError
-from orchestrator.locks import held, is_held
 from orchestrator.plan.study import Trial
 from orchestrator.records import ENDED, EpochRow, State, TrialRecord, append_epoch, best_row, read_epochs
+from orchestrator.storage.leases import attempts, held, holder, verify
+from orchestrator.storage.stores import FolderStore, Store
 
 FORMAT: Final = 1
+DRIVER: Final = "driver"
+CLAIM_S: Final = 60.0  # how long a trial waits for an orphan of a killed driver to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +78,9 @@ class Ledger:
         return self.workspace / "ledger.json"
 
     @property
-    def _driver_path(self) -> Path:
-        return self.workspace / "driver.lock"
+    def _leases(self) -> Store:
+        """Where leases are kept: there all machines meet."""
+        return FolderStore(self.workspace)
 
     def folder(self, digest: str) -> Path:
         """Where a trial keeps its files; it may not exist yet."""
@@ -89,33 +95,38 @@ class Ledger:
         Raises:
             LedgerError: another driver holds it (its host and pid are named), or the folder cannot be written.
         """
-        try:
-            self.workspace.mkdir(parents=True, exist_ok=True)
-            self._driver_path.touch()
-        except OSError as error:
-            raise LedgerError(
-                f"{self.workspace}: the workspace must be a folder that can be written, but {error.strerror}; "
-                "choose another with `workspace:` or ORCHESTRATOR_WORKSPACE"
-            ) from error
-        with held(self._driver_path, "one driver a workspace", "wait for it, stop it, or use another workspace"):
-            if not self._format_path.exists():
-                write_json(self._format_path, {"format": FORMAT})
+        with ExitStack() as stack:
+            try:
+                self.workspace.mkdir(parents=True, exist_ok=True)
+                remedy = "wait for it, stop it, or use another workspace"
+                stack.enter_context(held(self._leases, DRIVER, "one driver a workspace", remedy, keep=False))
+                if not self._format_path.exists():
+                    write_json(self._format_path, {"format": FORMAT})
+            except OSError as error:
+                raise LedgerError(
+                    f"{self.workspace}: the workspace must be a folder that can be written, but {error.strerror}; "
+                    "choose another with `workspace:` or ORCHESTRATOR_WORKSPACE"
+                ) from error
             yield
 
     def driving(self) -> bool:
         """Whether a driver, this process or another, holds the workspace now."""
-        return is_held(self._driver_path)
+        return holder(self._leases, DRIVER) is not None
 
     @contextmanager
-    def claim(self, digest: str, wait_s: float = 60.0) -> Iterator[None]:
-        """Hold one trial in the process that trains it, so that an orphan of a killed driver cannot write beside it.
+    def claim(self, digest: str, cpus: float = 1.0, gpus: float = 0.0, wait_s: float = CLAIM_S) -> Iterator[None]:
+        """Hold one trial in the process that trains it, so that no other writes beside it; that time is its cost.
+
+        A holder that was killed is followed at once, one on a machine that is gone when its lease has run out.
+
+        Args:
+            cpus, gpus: what the trial occupies, all its workers together.
 
         Raises:
             LedgerError: another process still trains it after `wait_s`.
         """
-        path = self.folder(digest) / "trial.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with held(path, "one process trains a trial", "stop it and run again", wait_s):
+        rule = "one process trains a trial"
+        with held(self._leases, _lease(digest), rule, "stop it and run again", wait_s=wait_s, cpus=cpus, gpus=gpus):
             yield
 
     # --- writing ----------------------------------------------------------------------------------------------------
@@ -137,7 +148,11 @@ class Ledger:
         """Append and sync one epoch.
 
         A resumed trial may report an epoch again: the same metrics change nothing; others replace it and what followed.
+
+        Raises:
+            LedgerError: this process claimed the trial, slept, and another has taken it over.
         """
+        verify(self._leases, _lease(digest))
         append_epoch(self.folder(digest) / "epochs.jsonl", row)
 
     def set_state(self, digest: str, state: State, reason: str = "") -> None:
@@ -160,6 +175,10 @@ class Ledger:
     def put_scores(self, digest: str, key: str, data: Any) -> None:
         """Keep an evaluation of a trial, as JSON, under any `key`."""
         write_json(self._scores_path(digest, key), data, indent=None)
+
+    def put_proposals(self, sweep: str, data: Any) -> None:
+        """Keep what a sweep has proposed so far, as JSON."""
+        write_json(self._sweep_path(sweep), data, indent=None)
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -188,11 +207,27 @@ class Ledger:
         path = self._scores_path(digest, key)
         return read_json(path) if path.exists() else None
 
+    def maps(self, digest: str) -> tuple[Path, ...]:
+        """Where the probability maps of a trial's best checkpoint lie, as far as they are there."""
+        meta = self.folder(digest) / "best" / "checkpoint.json"
+        if not meta.exists():
+            return ()
+        return tuple(sorted((self.workspace / "maps").glob(f"{read_json(meta)['digest'][:16]}-*")))
+
+    def proposals(self, sweep: str) -> Any | None:
+        """What `put_proposals` kept of a sweep, or None."""
+        path = self._sweep_path(sweep)
+        return read_json(path) if path.exists() else None
+
+    def _sweep_path(self, sweep: str) -> Path:
+        return self.workspace / "sweeps" / f"{sweep}.json"
+
     def _record(self, digest: str, driving: Any) -> TrialRecord:
         status = self._status(digest)
         state: State = "queued" if status.state == "running" and not driving() else status.state
         rows = read_epochs(self.folder(digest) / "epochs.jsonl")
         best = best_row(rows)
+        spent = attempts(self._leases, _lease(digest))
         return TrialRecord(
             digest=digest,
             state=state,
@@ -206,6 +241,8 @@ class Ledger:
             pid=status.pid,
             started_ms=status.started_ms,
             ended_ms=status.ended_ms,
+            gpu_s=sum(attempt.seconds * attempt.gpus for attempt in spent),
+            cpu_s=sum(attempt.seconds * attempt.cpus for attempt in spent),
         )
 
     def _status(self, digest: str) -> _Status:
@@ -226,3 +263,7 @@ class Ledger:
         if len(name) > 150:  # file systems end at 255 bytes
             name = f"{name[:100]}-{blake2b(key.encode(), digest_size=8).hexdigest()}"
         return self.folder(digest) / "scores" / f"{re.sub(r'^[.]', '%2E', name)}.json"
+
+
+def _lease(digest: str) -> str:
+    return f"trials/{digest}/leases"

@@ -54,6 +54,8 @@ class TrialRecord:
         attempts: how often it was started.
         host, pid: where the last attempt was started from.
         started_ms, ended_ms: first start and last end.
+        gpu_s, cpu_s: what it occupied so long: wall seconds times devices, over all attempts; of one that was killed,
+            until its last heartbeat.
     """
 
     digest: str
@@ -68,6 +70,13 @@ class TrialRecord:
     pid: int = 0
     started_ms: int | None = None
     ended_ms: int | None = None
+    gpu_s: float = 0.0
+    cpu_s: float = 0.0
+
+    @property
+    def cost(self) -> tuple[float, Literal["gpu", "cpu"]]:
+        """Device seconds: of GPUs, or of CPUs where it used no GPU."""
+        return (self.gpu_s, "gpu") if self.gpu_s else (self.cpu_s, "cpu")
 
 
 class Events(Protocol):

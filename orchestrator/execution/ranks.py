@@ -86,7 +86,7 @@ def _rank(digest: str, job_reference: Any) -> None:
     """One DDP rank; Ray Train has initialised torch.distributed (nccl with GPUs, else gloo)."""
     job: Job = ray.get(job_reference)
     is_first = train.get_context().get_world_rank() == 0
-    with job.ledger.claim(digest) if is_first else contextlib.nullcontext():
+    with job.ledger.claim(digest, *job.needs[digest].total) if is_first else contextlib.nullcontext():
         try:
             result = fit_trial(digest, job, str(get_device()), _reporter(digest, job, is_first), every_rank=True)
         except _Stopped:

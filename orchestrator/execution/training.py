@@ -85,7 +85,7 @@ def _train_here(digest: str, job: Job) -> None:
         tune.report({EPOCH: row.number, VALUE: row.metrics[VALUE]})  # returns once Tune has decided, or not at all
 
     device = "cuda" if ray.get_gpu_ids() else "cpu"
-    with job.ledger.claim(digest):
+    with job.ledger.claim(digest, *job.needs[digest].total):
         job.ledger.set_state(digest, "running")
         try:
             result = fit_trial(digest, job, device, report, every_rank=False)

@@ -1,0 +1,1 @@
+"""Where a workspace lies, who holds what in it, and what may be freed."""
