@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 
+from detector.errors import InputError
+from detector.inference.views import view
 from orchestrator.plan import conditions, expressions
 from orchestrator.plan.spelling import nearest
 from orchestrator.plan.study import Effect, Stat, Top
 
 VIEWS = ("identity", "hflip", "vflip", "rot90", "rot180", "rot270")
-VIEW = re.compile(rf"{'|'.join(VIEWS)}|scale (0\.\d*[1-9]\d*|[1-9]\d*(\.\d+)?)")
+VIEW = re.compile(rf"{'|'.join(VIEWS)}|(scale|brightness) (0\.\d*[1-9]\d*|[1-9]\d*(\.\d+)?)")
 STATS: tuple[Stat, ...] = ("hmean", "precision", "recall")
 _ID = r"[A-Za-z0-9][A-Za-z0-9_-]*"
 
@@ -92,8 +94,12 @@ def _view(value: Any) -> str:
     if not isinstance(value, str) or not VIEW.fullmatch(value):
         hint = nearest(str(value), VIEWS)
         listed = ", ".join(VIEWS)
-        raise ValueError(f"{listed} or `scale 0.8` expected, got {value!r}{hint if 'did you' in hint else ''}")
-    return value
+        hint = hint if "did you" in hint else ""
+        raise ValueError(f"{listed}, `scale 0.8` or `brightness 0.8` expected, got {value!r}{hint}")
+    try:
+        return view(value).name
+    except InputError as error:  # a number out of range
+        raise ValueError(str(error)) from error
 
 
 def _pool(value: Any) -> Top | tuple[str, ...]:
