@@ -135,6 +135,9 @@ class Config(Settings):
     )
     max_epochs: int = Field(20, ge=1, description="the trial's own budget; the schedule ends with it")
     patience: int = Field(0, ge=0, description="epochs without a validation gain before stopping; 0: never")
+    patience_from: int = Field(
+        0, ge=0, description="patience ends nothing before this epoch; in a sweep under ASHA at least its grace"
+    )
     min_delta: float = Field(0.0, ge=0.0, description="what counts as a gain in the validation metric")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of the forward pass; the loss is in fp32")
     optimizer: Optimizer = Optimizer()

@@ -21,3 +21,7 @@ class CheckpointError(InputError):
 
 class TrainingFailed(Exception):
     """A training that cannot go on (NaN loss, say), although its input was right."""
+
+
+class StartAgain(Exception):
+    """All ranks of a training must be started anew; with `resume` they go on from their last epoch, by another way."""

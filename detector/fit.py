@@ -9,30 +9,37 @@ interrupted and goes on from its last epoch ends as one that was left alone.
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from detector import checkpoint
 from detector.config import Config
 from detector.data.dataset import TrainSet, start_worker
-from detector.errors import DataError, TrainingFailed
+from detector.data.word_counts import word_counts
+from detector.errors import DataError, StartAgain, TrainingFailed
 from detector.model.detector import Detector, build
 from detector.model.pointwise import prefer_onednn
 from detector.training.average import Average
+from detector.training.batches import Batches
 from detector.training.compiling import compile_forward
 from detector.training.gradients import PARTS, Batch, Gradients
 from detector.training.memory import keep_heap
+from detector.training.micro import Micro, OutOfMemory, forget_micro, halve, noticing, read_micro
+from detector.training.nonfinite import Step, keep
 from detector.training.optimizer import adamw
 from detector.training.runtime import Epoch, FitResult, Runtime
-from detector.training.schedule import epoch_batches, learning_rate, steps_per_epoch
+from detector.training.schedule import learning_rate, steps_per_epoch
 from detector.training.state import Progress, load_state, save_state
 from detector.training.validation import Validator
 from detector.training.world import World
@@ -50,15 +57,65 @@ def fit(
 ) -> FitResult:
     """Train until the budget or the patience ends, keeping the best checkpoint by validation `hmean`.
 
+    Where a step does not fit the memory, the training goes on from its last epoch with half a batch at a time, once.
+
     Raises:
-        DataError: no pages to train on or to validate on.
+        DataError: no pages to train on or to validate on, or ranks that were given different ones.
         CheckpointError: `runtime.folder` holds another training.
-        TrainingFailed: the loss is not finite any more.
+        TrainingFailed: the loss is not finite any more (its batch is kept), or half a batch does not fit either.
+        StartAgain: one of several ranks is to go on with half a batch, and the others wait for it inside a collective
+            call: end all of them, and call `fit` again on all with `resume`.
     """
+    world = World.current()
+    _same_pages(train_pages, val_pages, world)
+    if not runtime.resume:
+        _begin_anew(runtime, world)
+    micro = read_micro(runtime.folder, config.batch_size)
+    while True:
+        try:
+            return _fit(config, train_pages, val_pages, runtime, report, world, micro)
+        except OutOfMemory as trouble:
+            micro = halve(runtime.folder, micro, trouble)  # a second time it raises
+            if world.size > 1:
+                raise StartAgain(str(micro)) from trouble
+        # Behind the handler: the exception held what was computed so far, and with it the memory.
+        gc.collect()
+        if torch.device(runtime.device).type == "cuda":
+            torch.cuda.empty_cache()
+        runtime = replace(runtime, resume=True)
+
+
+def _same_pages(train_pages: Sequence[Page], val_pages: Sequence[Page], world: World) -> None:
+    counts = world.gather([(len(train_pages), len(val_pages))])
+    if len(set(counts)) > 1:
+        raise DataError(f"all ranks must see the same pages, got {counts} training and validation pages on them")
     if not train_pages or not val_pages:
         raise DataError(f"{len(train_pages)} training and {len(val_pages)} validation pages; both need one at least")
-    world = World.current()
-    training = _Training(config, train_pages, runtime, world)
+
+
+def _begin_anew(runtime: Runtime, world: World) -> None:
+    """Whoever goes on with this training after a loss must not find what an earlier one left."""
+    if world.is_first:
+        _last(runtime).unlink(missing_ok=True)
+        forget_micro(runtime.folder)
+    world.wait()
+
+
+def _last(runtime: Runtime) -> Path:
+    return runtime.folder / "last.safetensors"
+
+
+def _fit(
+    config: Config,
+    train_pages: Sequence[Page],
+    val_pages: Sequence[Page],
+    runtime: Runtime,
+    report: Callable[[Epoch], None],
+    world: World,
+    micro: Micro,
+) -> FitResult:
+    """`fit`, with `micro.images` of a batch at a time."""
+    training = _Training(config, train_pages, runtime, world, micro)
     validator = Validator(val_pages, config, world)
     progress = training.restore()
     while (reason := _finished(progress, config)) is None:
@@ -71,6 +128,8 @@ def fit(
             training.save_best(number, scores)
         seconds = time.perf_counter() - started
         extra = {"best_hmean": progress.best["hmean"], "lr": training.lr, "epoch_seconds": seconds}
+        if micro.halved:
+            extra["micro_batch"] = micro.images
         if world.is_first or runtime.every_rank:
             # Reported before the state is saved: an epoch may be reported twice after a kill, never lost.
             report(Epoch(number, {**scores, **losses, **extra}, is_best, seconds))
@@ -82,7 +141,8 @@ def fit(
 def _finished(progress: Progress, config: Config) -> Literal["budget", "patience"] | None:
     if progress.epoch >= config.max_epochs:
         return "budget"
-    if config.patience and progress.epoch - progress.best_epoch >= config.patience:
+    stale = progress.epoch - progress.best_epoch
+    if config.patience and stale >= config.patience and progress.epoch >= config.patience_from:
         return "patience"
     return None
 
@@ -90,15 +150,15 @@ def _finished(progress: Progress, config: Config) -> Literal["budget", "patience
 class _Training:
     """Model, optimizer and loader of one rank."""
 
-    def __init__(self, config: Config, pages: Sequence[Page], runtime: Runtime, world: World) -> None:
+    def __init__(self, config: Config, pages: Sequence[Page], runtime: Runtime, world: World, micro: Micro) -> None:
         if runtime.threads:
             torch.set_num_threads(runtime.threads)
         if runtime.device == "cpu":
             keep_heap()
         torch.manual_seed(config.seed)
-        self._config, self._runtime, self._world = config, runtime, world
+        self._config, self._runtime, self._world, self._micro, self._pages = config, runtime, world, micro, pages
         self._device = torch.device(runtime.device)
-        self._last = runtime.folder / "last.safetensors"
+        self._last = _last(runtime)
         resumes = runtime.resume and self._last.is_file()
         self._detector: Detector = build(config, weights=not resumes).to(self._device)
         prefer_onednn(self._detector, self._device)
@@ -114,7 +174,7 @@ class _Training:
         self._gradients = Gradients(self._model, config, self._device, self._scaler)
         _, self._steps = steps_per_epoch(len(pages), config.batch_size, world.size, config.accumulate)
         self.lr = 0.0
-        self._batches = _Batches(len(pages), config, world)
+        self._batches = Batches(len(pages), config, world, micro.images)
         self._loader = DataLoader(
             TrainSet(pages, config),
             batch_sampler=self._batches,
@@ -151,6 +211,8 @@ class _Training:
     def save_best(self, number: int, scores: Mapping[str, float]) -> None:
         if self._world.is_first:
             facts = {"epoch": number, "metrics": dict(scores)}
+            facts |= {"micro_batch": self._micro.images} if self._micro.halved else {}
+            facts |= {"train": counts.as_json()} if (counts := word_counts(self._pages)) else {}
             checkpoint.save(self._runtime.folder / "best", self._kept, self._config, facts)
 
     def save_last(self, progress: Progress) -> None:
@@ -166,24 +228,39 @@ class _Training:
         # Dropout and the like draw from torch's generator: seeded by epoch and rank, as all else is.
         torch.manual_seed(_mix(self._config.seed, number, self._world.rank))
         sums = torch.zeros(len(PARTS), device=self._device)
-        count = 0
-        for step, group in enumerate(self._groups(number), start=self._steps * (number - 1)):
+        count, before = 0, self._steps * (number - 1)
+        step = before - 1
+        for step, (group, indices) in enumerate(self._groups(number), start=before):
             self._set_lr(step)
-            losses = self._gradients.add(group)
-            self._check(losses[0].item(), number)
+            with noticing(number):
+                losses = self._gradients.add(group)
+            self._check(losses, number, step - before + 1, group, indices)
             sums += losses * len(group)
             count += len(group)
             self._move()
             if self._average:
                 self._average.update(step)
+        self._verify(step - before + 1, number)
         means = self._world.mean(sums / count).tolist()
         return dict(zip(REPORTED, means, strict=True))
 
-    def _check(self, loss: float, number: int) -> None:
-        if self._world.any(not math.isfinite(loss), self._device):
+    def _check(
+        self, losses: torch.Tensor, number: int, step: int, group: Sequence[Batch], indices: Sequence[int]
+    ) -> None:
+        if not self._world.any(not math.isfinite(losses[0].item()), self._device):
+            return
+        values = {name: str(value) for name, value in zip(PARTS, losses.tolist(), strict=True)}
+        names, sizes = tuple(self._pages[index].name for index in indices), tuple(len(b["image_3HW"]) for b in group)
+        where = Step(number, step, self._world.rank, self.lr, values, names, sizes)
+        raise TrainingFailed(keep(self._runtime.folder, self._world, self._detector, self._config, where, group))
+
+    def _verify(self, steps: int, number: int) -> None:
+        """The schedule was laid out for so many steps; another number would be another training."""
+        if steps != self._steps:
+            config, workers = self._config, self._world.size
             raise TrainingFailed(
-                f"the loss is {loss} in epoch {number} at lr {self.lr:.2g}; "
-                "lower optimizer.lr, lengthen schedule.warmup_epochs, or use bf16 or fp32 instead of fp16"
+                f"epoch {number}: ceil({len(self._pages)} pages / ({config.batch_size} x {workers} workers x "
+                f"{config.accumulate})) = {self._steps} steps must hold, got {steps}; the pages have changed meanwhile"
             )
 
     def _move(self) -> None:
@@ -195,15 +272,16 @@ class _Training:
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
 
-    def _groups(self, number: int) -> Iterator[list[Batch]]:
-        """This rank's micro-batches of an epoch, grouped into optimizer steps."""
+    def _groups(self, number: int) -> Iterator[tuple[list[Batch], list[int]]]:
+        """This rank's micro-batches of an epoch, grouped into optimizer steps, with the indices of their pages."""
         self._batches.epoch = number
-        group: list[Batch] = []
-        for done, batch in enumerate(self._loader, start=1):
+        group, indices = list[Batch](), list[int]()
+        for done, (batch, keys) in enumerate(zip(self._loader, self._batches, strict=True), start=1):
             group.append(batch)
-            if len(group) == self._config.accumulate or done == len(self._batches):
-                yield group
-                group = []
+            indices += [index for _, index in keys]
+            if len(group) == self._config.accumulate * self._micro.parts or done == len(self._batches):
+                yield group, indices
+                group, indices = [], []
 
     def _set_lr(self, step: int) -> None:
         config = self._config
@@ -211,22 +289,6 @@ class _Training:
         self.lr = learning_rate(step, total, self._steps, config.optimizer.lr, config.schedule)
         for group in self._optimizer.param_groups:
             group["lr"] = self.lr
-
-
-class _Batches(Sampler[list[tuple[int, int]]]):
-    """This rank's micro-batches of `epoch`, as (epoch, index) pairs: the loader's processes live through all epochs."""
-
-    def __init__(self, count: int, config: Config, world: World) -> None:
-        self._count, self._config, self._world = count, config, world
-        self.epoch = 1
-
-    def __len__(self) -> int:
-        return steps_per_epoch(self._count, self._config.batch_size, self._world.size, 1)[0]
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        batch_size, seed = self._config.batch_size, self._config.seed
-        for batch in epoch_batches(self._count, batch_size, self._world.rank, self._world.size, seed, self.epoch):
-            yield [(self.epoch, index) for index in batch]
 
 
 def _mix(*parts: int) -> int:

@@ -13,7 +13,7 @@ class Runtime:
     """Where and how fast a training runs; none of it changes the result on a CPU, `compile` but for rounding.
 
     Attributes:
-        folder: receives `best/` (a checkpoint) and `last.safetensors` (to go on from).
+        folder: receives `best/` (a checkpoint), `last.safetensors` (to go on from), and what explains a failure.
         device: `cpu`, `cuda` or `cuda:1`.
         loader_workers: processes that prepare images; 0 prepares them in this one.
         threads: of torch's operators; None leaves torch's choice.
@@ -38,7 +38,8 @@ class Epoch:
     Attributes:
         number: from 1.
         metrics: validation scores (`hmean`, `precision`, `recall`, `micro_*`, `iou_*`, `best_hmean`), mean training
-            losses (`train_loss`, `loss_prob`, `loss_thresh`, `loss_binary`), `lr` and `epoch_seconds`.
+            losses (`train_loss`, `loss_prob`, `loss_thresh`, `loss_binary`), `lr` and `epoch_seconds`; `micro_batch`,
+            images at once, where the memory was not enough for the whole batch.
         best: whether this is the best epoch so far.
         seconds: training and validation of this epoch, wall clock.
     """

@@ -5,6 +5,7 @@ Random numbers need no saving: weights, order and distortions are drawn from (se
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -106,6 +108,8 @@ def _laid_out_like(parameter: torch.Tensor, tensor: torch.Tensor) -> torch.Tenso
 
 def _check_config(path: Path, stored: Mapping[str, Any], config: Config) -> None:
     wanted = config.model_dump(mode="json")
+    with contextlib.suppress(ValidationError):  # a setting that came later had its default then
+        stored = Config.model_validate(stored).model_dump(mode="json")
     other = sorted(key for key in stored.keys() | wanted.keys() if stored.get(key) != wanted.get(key))
     if other:
         key = other[0]

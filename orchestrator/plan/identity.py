@@ -8,6 +8,7 @@ from hashlib import blake2b
 from detector.config import Config
 from detector.version import TRAINING
 
+ADDED = {"patience_from": 0}  # settings that came later: at this value trainings are what they were without them
 UNKNOWN_DATA = "?"  # stands for the data's digest where the data is not there; such a digest matches no record
 
 
@@ -21,8 +22,9 @@ def digest(config: Config, data: str, fold: int | None = None, workers: int = 1,
         workers: DDP ranks; they change the effective batch.
         folds: digest of which page is in which fold; it counts only with a fold.
     """
+    settings = {k: v for k, v in config.model_dump(mode="json").items() if k not in ADDED or v != ADDED[k]}
     parts = {
-        "config": config.model_dump(mode="json"),
+        "config": settings,
         "data": data,
         "fold": None if fold is None else [fold, folds],
         "workers": workers,
