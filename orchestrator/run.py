@@ -1,8 +1,10 @@
 """The path of a plan, from its file to a champion and a report.
 
-Exit codes: 0 all done; 1 a trial failed, an experiment could not be scored, or a gate did not pass; 130 interrupted.
-A gate that did not pass holds the phases that need its phase, unless it says `otherwise: continue`; `ask` and `stop`
-both hold them, and `ask` names the switch that lets them go on.
+Exit codes: 0 all done; 1 a trial failed or was left out for the budget, an experiment could not be scored, a target
+failed, or a gate did not pass and nobody has said `go-on`; 130 interrupted.
+A gate that did not pass holds the phases that need its phase, unless it says `otherwise: continue`. `stop` holds them
+for good. `ask` holds them until a person answers: all else runs first; then the question is put on a terminal, and
+elsewhere the run ends and names the command that answers it.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ from orchestrator.evaluation.tuning import Tuned
 from orchestrator.ledger import Ledger
 from orchestrator.plan.expand import expand
 from orchestrator.plan.loading import load
+from orchestrator.plan.proposals import with_proposals
 from orchestrator.plan.study import Experiment, Phase, Study, Trial
 from orchestrator.report import page
+from orchestrator.report.asking import answered
 from orchestrator.report.telling import Say, Tell, conclusion, faults, go_on, on_terminal, telling
 
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells count
@@ -45,19 +49,22 @@ def run(plan_path: str | Path, overrides: Sequence[str] = (), only: Sequence[str
     study = expand(plan)
     ledger = Ledger.open(study.workspace)
     with ledger.drive():
+        study = with_proposals(study, ledger.proposals)
         walk = Walk(study, ledger, chosen_of(plan_path, overrides, only))
         state = walk.review()
-        if state.left:
-            try:
+        try:
+            if state.left:
                 state = walk.go()
-            except KeyboardInterrupt:
-                say(f"interrupted; nothing that was finished is lost. {go_on(plan_path, overrides, only)}")
-                return INTERRUPTED
-        else:
-            say("nothing left to do: all that this plan asks for is in the workspace")
+            else:
+                say("nothing left to do: all that this plan asks for is in the workspace")
+            while answered(state, ledger, walk.chosen, say):
+                state = walk.go()
+        except KeyboardInterrupt:
+            say(f"interrupted; nothing that was finished is lost. {go_on(plan_path, overrides, only)}")
+            return INTERRUPTED
         champion = crown(state.study, ledger, state.board, state.results)
         files = page.write(state, ledger)
-        say(conclusion(state, ledger, champion, files, walk.chosen))
+        say(conclusion(state, ledger, champion, files, walk.chosen, overrides))
         return 1 if faults(state, ledger, walk.chosen) else 0
 
 
@@ -94,11 +101,15 @@ class Walk:
         return state
 
     def train(self, phase: Phase, study: Study, tell: Tell) -> Study:
-        """Train what is known, then what follows from it; the study with the derived trials."""
+        """Train what is known and what sweeps propose, then what is derived from it; the study with all of them."""
         from orchestrator.execution.search import search  # loads Ray, which a finished plan does not need
 
         known = [item for item in phase.experiments if item.kind == "train" and is_chosen(item, self.chosen)]
         search(trials_of(known), study, self.ledger, tell)
+        study = with_proposals(study, self.ledger.proposals)
+        for item in phase_of(study, phase.id).experiments:
+            if item.proposals is not None:
+                tell.experiment(item)
         for item in phase.experiments:
             if item.kind == "derive":
                 study = derived(study, evaluate(study, self.ledger, on_pages=tell.pages), item)

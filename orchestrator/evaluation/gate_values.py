@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from detector.types import Float64
-from orchestrator.evaluation.statistics import bootstrap
+from orchestrator.evaluation.statistics import LEAST_IMAGES, bootstrap
 from orchestrator.plan.conditions import Condition, Joined, Name, Number, Sum, Term
 from orchestrator.plan.study import Stat
 
@@ -83,8 +83,15 @@ def _value(term: Term, named: Named, stat: Stat) -> float | Float64:
         return _mean(inner)
     if not isinstance(inner, np.ndarray):
         raise _Missing(f"{term.function}: no interval without values on images")
+    if inner.size < LEAST_IMAGES:
+        raise _Missing(f"{term.function}: {too_few(inner.size)}")
     interval = bootstrap(inner)
     return interval.low if term.function == "ci_low" else interval.high
+
+
+def too_few(images: int) -> str:
+    """Why so few images decide nothing."""
+    return f"{images} image{'s' * (images != 1)} cannot show a difference; at least {LEAST_IMAGES} are needed"
 
 
 def _quantity(name: str, named: Named, stat: Stat) -> float | Float64:

@@ -15,9 +15,13 @@ The rules, all on macro means over the common validation images:
   above, refuted if it ends below `low`, else undecided.
 - An experiment is refuted if one of its effects is, confirmed if all are, else undecided; without effects it has no
   verdict. So has one that could not be scored, and that says why.
-- The *target* is reached if the best of the phase (highest H) has each statistic at or above it.
+- A *target* is held against the interval of the phase's best (highest H): passed if it begins at the target or above,
+  failed if it ends below, else undecided.
 - The *gate* is a condition of the plan's closed grammar: passed, failed, or undecided where one of its quantities does
-  not exist. `ci_low`, `ci_high` and `mean` of an expression over images use H unless a statistic is named.
+  not exist. `ci_low`, `ci_high` and `mean` of an expression over images use H unless a statistic is named. A gate
+  without a condition is the target's: passed if all of it is, failed if one part is.
+- An interval on fewer than `LEAST_IMAGES` images decides nothing: what needs it is undecided, and says so.
+- A person's *answer* to a gate that asks counts as long as the gate's numbers are those that it was given on.
 
 Shapes: N images.
 """
@@ -25,27 +29,31 @@ Shapes: N images.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
+from orchestrator.evaluation.answers import standing
 from orchestrator.evaluation.decisions import (
     Decision,
     EffectOutcome,
     GateOutcome,
     Outcome,
+    State,
     TargetOutcome,
     Verdict,
+    joint,
+    target_text,
 )
-from orchestrator.evaluation.gate_values import Candidate, holds
+from orchestrator.evaluation.gate_values import Candidate, holds, too_few
 from orchestrator.evaluation.scores import STATS, Board
 from orchestrator.evaluation.statistics import Interval, bootstrap, paired_bootstrap
 from orchestrator.evaluation.tuning import Tuned
 from orchestrator.plan.conditions import gate as parse_gate
-from orchestrator.plan.study import Effect, Experiment, Phase, Stat, Study
+from orchestrator.plan.study import TARGET, Effect, Experiment, Phase, Stat, Study
 
 BASELINE: Final = "baseline"
-_GATE_STATES: Final[Mapping[bool | None, Literal["passed", "failed", "undecided"]]] = {
+_GATE_STATES: Final[Mapping[bool | None, State]] = {
     True: "passed",
     False: "failed",
     None: "undecided",
@@ -62,14 +70,15 @@ def decide(phase: Phase, study: Study, board: Board, results: Sequence[Tuned]) -
     outcomes = tuple(
         _outcome(item, candidates.get((item.phase, item.id)), baseline, study) for item in phase.experiments
     )
+    targets = tuple(_target(stat, wanted, best) for stat, wanted in phase.target.items())
     return Decision(
         phase.id,
         baseline.name if baseline else None,
         best.name if best else None,
         {stat: best.mean(stat) for stat in STATS} if best else None,
         outcomes,
-        tuple(_target(stat, wanted, best) for stat, wanted in phase.target.items()),
-        _gate(phase, study, candidates, baseline, best),
+        targets,
+        _gate(phase, study, targets, candidates, baseline, best),
     )
 
 
@@ -137,10 +146,9 @@ def _joint(effects: Sequence[EffectOutcome]) -> Verdict | None:
 def _effect(effect: Effect, candidate: Candidate, baseline: Candidate | None, study: Study) -> EffectOutcome:
     if not effect.relative:
         interval = bootstrap(candidate.stats[effect.stat])
-        return EffectOutcome(effect, interval.mean, interval, verdict_of(effect, interval), "score on these images")
+        return _measured(effect, interval, "score on these images")
     if baseline is not None:
-        interval = _difference(candidate, baseline, effect.stat)
-        return EffectOutcome(effect, interval.mean, interval, verdict_of(effect, interval), f"against {baseline.name}")
+        return _measured(effect, _difference(candidate, baseline, effect.stat), f"against {baseline.name}")
     if effect.stat in study.baseline:
         measured = candidate.mean(effect.stat) - study.baseline[effect.stat]
         why = f"against the plan's figure {study.baseline[effect.stat]:.4f}, which has no interval"
@@ -148,8 +156,15 @@ def _effect(effect: Effect, candidate: Candidate, baseline: Candidate | None, st
     return EffectOutcome(effect, None, None, "undecided", "no experiment `baseline` and no figure to hold it against")
 
 
+def _measured(effect: Effect, interval: Interval, why: str) -> EffectOutcome:
+    why = why if interval.enough else f"{why}; {too_few(interval.count)}"
+    return EffectOutcome(effect, interval.mean, interval, verdict_of(effect, interval), why)
+
+
 def verdict_of(effect: Effect, interval: Interval) -> Verdict:
     """The rule at the top of this module, for one effect."""
+    if not interval.enough:
+        return "undecided"
     if interval.high < effect.low:
         return "refuted"
     proven = interval.low > 0 if effect.relative and effect.low > 0 else interval.low >= effect.low
@@ -161,27 +176,38 @@ def _difference(candidate: Candidate, baseline: Candidate, stat: Stat) -> Interv
 
 
 def _target(stat: Stat, wanted: float, best: Candidate | None) -> TargetOutcome:
-    measured = best.mean(stat) if best else None
-    return TargetOutcome(stat, wanted, measured, measured is not None and measured >= wanted)
+    if best is None:
+        return TargetOutcome(stat, wanted, None, None, "undecided")
+    interval = bootstrap(best.stats[stat])
+    state: State = "undecided"
+    if interval.enough:
+        state = "passed" if interval.low >= wanted else "failed" if interval.high < wanted else "undecided"
+    return TargetOutcome(stat, wanted, interval.mean, interval, state)
 
 
 def _gate(
     phase: Phase,
     study: Study,
+    targets: Sequence[TargetOutcome],
     candidates: Mapping[tuple[str, str], Candidate],
     baseline: Candidate | None,
     best: Candidate | None,
 ) -> GateOutcome | None:
     if phase.gate is None:
         return None
-    named: dict[str, Candidate | Mapping[Stat, float]] = {f"{part}.{item}": c for (part, item), c in candidates.items()}
-    named |= {item: c for (part, item), c in candidates.items() if part == phase.id}
-    if best is not None:
-        named["best"] = best
-    if phase.target:
-        named["target"] = phase.target
-    if baseline is not None or study.baseline:
-        named[BASELINE] = baseline if baseline is not None else study.baseline
-    found, numbers = holds(parse_gate(phase.gate.expression), named)
-    state = _GATE_STATES[found]
-    return GateOutcome(phase.gate.expression, state, phase.gate.otherwise, numbers)
+    if phase.gate.expression == TARGET:
+        state, numbers = joint([target.state for target in targets]), "; ".join(map(target_text, targets))
+    else:
+        named: dict[str, Candidate | Mapping[Stat, float]] = {f"{p}.{e}": c for (p, e), c in candidates.items()}
+        named |= {item: c for (part, item), c in candidates.items() if part == phase.id}
+        if best is not None:
+            named["best"] = best
+        if phase.target:
+            named["target"] = phase.target
+        if baseline is not None or study.baseline:
+            named[BASELINE] = baseline if baseline is not None else study.baseline
+        found, numbers = holds(parse_gate(phase.gate.expression), named)
+        state = _GATE_STATES[found]
+    asks = state != "passed" and phase.gate.otherwise == "ask"
+    answer = standing(study.workspace, phase.id, phase.gate.expression, numbers) if asks else None
+    return GateOutcome(phase.gate.expression, state, phase.gate.otherwise, numbers, answer)

@@ -4,8 +4,12 @@ Two models scored on the same N images differ by `a_N - b_N`; its mean is what a
 images says what another draw of images would have shown. Seeds are a second variance that no bootstrap over images
 sees (`detectable` has a term for it).
 
+A bootstrap of few images is too sure of itself. Intervals are therefore as wide as Student's t has them, and below
+`LEAST_IMAGES` nothing is decided by them at all (`Interval.enough`).
+
 Sources: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 14 (BCa intervals, the acceleration of a
-mean in closed form); Cohen 1988, "Statistical Power Analysis", chapter 2 (power of a difference of two means).
+mean in closed form); Hesterberg 2015, "What Teachers Should Know About the Bootstrap", The American Statistician 69
+(percentiles widened for small samples); Cohen 1988, "Statistical Power Analysis", chapter 2 (power of a difference).
 """
 
 from __future__ import annotations
@@ -21,6 +25,9 @@ from detector.types import Float64
 
 RESAMPLES: Final = 10_000  # Efron and Tibshirani 1993, section 14.3: BCa needs thousands
 LEVEL: Final = 0.95
+# Two equal models, skewed differences (Beta(8, 1.2)), 2.5 % allowed: one looks better in 8 % of the cases on 6 images,
+# in 7 % on 8, 5 % on 12, 3 % on 16. Below 6 even a sign test in which all agree shows nothing (2 x .5^5 = .0625).
+LEAST_IMAGES: Final = 8
 _CHUNK_VALUES: Final = 2_000_000  # resampled values held at once: 16 MB of float64
 _NORMAL: Final = NormalDist()
 
@@ -41,6 +48,16 @@ class Interval:
     high: float
     level: float = LEVEL
     count: int = 0
+
+    @property
+    def enough(self) -> bool:
+        """Whether so many images can show anything; with fewer, even all of one mind, chance explains it."""
+        return self.count >= LEAST_IMAGES
+
+    @property
+    def above_zero(self) -> bool:
+        """Whether the whole interval lies above 0, on enough images."""
+        return self.enough and self.low > 0
 
     def as_json(self) -> dict[str, float | int]:
         return {"mean": self.mean, "low": self.low, "high": self.high, "level": self.level, "images": self.count}
@@ -64,7 +81,8 @@ def paired_bootstrap(
 
 
 def bootstrap(values_N: Float64, *, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL) -> Interval:
-    """BCa interval of the mean of `values_N`: bias-corrected and accelerated, so second-order right for skewed scores.
+    """BCa interval of the mean of `values_N`: bias-corrected and accelerated, so second-order right for skewed scores;
+    widened for small samples.
 
     Raises:
         ValueError: no values, or one is not finite.
@@ -82,7 +100,7 @@ def bootstrap(values_N: Float64, *, seed: int = 0, resamples: int = RESAMPLES, l
     bias = _NORMAL.inv_cdf(min(max(below, 0.5 / resamples), 1 - 0.5 / resamples))
     # Eq. (14.15) for a mean: the jackknife's values are linear in the data.
     acceleration = float((centred_N**3).sum() / (6.0 * (centred_N**2).sum() ** 1.5))
-    tail = (1 - level) / 2
+    tail = widened_tail((1 - level) / 2, values_N.size)
     low, high = (
         float(np.quantile(means_R, _corrected(probability, bias, acceleration))) for probability in (tail, 1 - tail)
     )
@@ -98,6 +116,16 @@ def resampled_means(values_N: Float64, *, seed: int, resamples: int) -> Float64:
         for start in range(0, resamples, rows)
     ]
     return np.concatenate(means)
+
+
+def widened_tail(tail: float, count: int) -> float:
+    """The percentile whose distance from the middle is Student's, not the normal one (Hesterberg 2015, section 5.3).
+
+    A resampled mean of n values scatters by s / sqrt(n) with s over n, not n - 1, and s itself is uncertain.
+    """
+    from scipy.special import stdtrit  # where intervals are made: `check` makes none
+
+    return _NORMAL.cdf(math.sqrt(count / (count - 1)) * float(stdtrit(count - 1, tail)))
 
 
 def difference_se(sd: float, rho: float, images: int, *, seed_sd: float = 0.0, seeds: int = 1) -> float:
@@ -128,5 +156,5 @@ def detectable(
 
 def _corrected(probability: float, bias: float, acceleration: float) -> float:
     """Eq. (14.10): the percentile that stands in for `probability`."""
-    z = bias + _NORMAL.inv_cdf(probability)
+    z = bias + _NORMAL.inv_cdf(min(max(probability, 1e-300), 1 - 1e-16))
     return _NORMAL.cdf(bias + z / max(1e-9, 1 - acceleration * z))

@@ -201,7 +201,7 @@ def tune(experiment: Experiment, study: Study, ledger: Ledger, board: Board, *, 
         choice.crossfitted,
         Reference(trial.digest, trial.name, own),
         gain,
-        gain.low > 0,
+        gain.above_zero,
         curve_of(table),
         folder,
     )

@@ -17,6 +17,7 @@ from orchestrator.plan.identity import UNKNOWN_DATA, digest
 from orchestrator.plan.schema import ExperimentSpec, PhaseSpec, Plan, RuleSpec
 from orchestrator.plan.settings import TrialSettings, flat, nested, overlay, validate
 from orchestrator.plan.study import (
+    TARGET,
     Asha,
     DataFacts,
     Derive,
@@ -92,7 +93,7 @@ class Maker:
             needs=spec.needs,
             experiments=in_order(experiments),
             target=spec.target.given(),
-            gate=Gate(spec.gate.condition, spec.gate.otherwise) if spec.gate is not None else None,
+            gate=Gate(spec.gate.condition or TARGET, spec.gate.otherwise) if spec.gate is not None else None,
         )
 
     def experiment(self, phase: PhaseSpec, spec: ExperimentSpec, loc: Loc) -> Experiment:

@@ -25,13 +25,24 @@ def references(plan: Plan, tree: Tree) -> list[Fault]:
             for key, message in _experiment(plan, phase, experiment, names):
                 place = (*home, *key)
                 faults.append(tree.near(place).mark.fault(place, message))
-        if phase.gate is not None:
-            place = (*loc, "gate", "pass")
-            for name in dict.fromkeys(conditions.names(conditions.gate(phase.gate.condition))):
-                if name not in conditions.QUANTITIES and names.experiment(name) is None:
-                    hint = nearest(name, [*conditions.QUANTITIES, *names.experiments])
-                    faults.append(tree.near(place).mark.fault(place, f"unknown name `{name}`{hint}"))
+        for key, message in _gate(phase, names):
+            place = (*loc, "gate", *key)
+            faults.append(tree.near(place).mark.fault(place, message))
     return faults
+
+
+def _gate(phase: PhaseSpec, names: Names) -> Iterator[tuple[Loc, str]]:
+    if phase.gate is None:
+        return
+    if phase.gate.condition is None:
+        if not phase.target.given():
+            yield (), "without `pass` a gate asks for the phase's `target`, and there is none; add one of them"
+        return
+    for name in dict.fromkeys(conditions.names(conditions.gate(phase.gate.condition))):
+        if name == "target" and not phase.target.given():
+            yield ("pass",), "`target` is nothing: the phase has none; add `target: {hmean: ...}` or name a score"
+        elif name not in conditions.QUANTITIES and names.experiment(name) is None:
+            yield ("pass",), f"unknown name `{name}`{nearest(name, [*conditions.QUANTITIES, *names.experiments])}"
 
 
 def _data(plan: Plan, tree: Tree) -> Iterator[Fault]:

@@ -201,8 +201,13 @@ class ExperimentSpec(Part):
 class GateSpec(Part):
     """Whether the roadmap goes on after a phase."""
 
-    condition: Condition = Field(alias="pass", description="such as ci_low(best - baseline) > 0")
-    otherwise: Literal["ask", "continue", "stop"] = Field("ask", description="what follows if it does not hold")
+    condition: Condition | None = Field(
+        None, alias="pass", description="such as ci_low(best - baseline) > 0; without it: the phase's target is reached"
+    )
+    otherwise: Literal["ask", "continue", "stop"] = Field(
+        "ask",
+        description="where it does not hold: ask a person whether what needs this phase runs, stop it, or continue",
+    )
 
 
 class PhaseSpec(Part):

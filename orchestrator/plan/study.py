@@ -154,9 +154,12 @@ def derived_name(experiment: Experiment, rank: int, fold: int | None, seed: int 
     return "-".join(parts)
 
 
+TARGET = "target"  # the expression of a gate that has no condition of its own
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Whether the roadmap goes on: `ci_low(best - baseline) > 0` and the like."""
+    """Whether the roadmap goes on: `ci_low(best - baseline) > 0` and the like, or `TARGET`: the target is reached."""
 
     expression: str
     otherwise: Literal["ask", "continue", "stop"]

@@ -69,7 +69,8 @@ def compose(state: Review, ledger: Ledger) -> list[Block]:
     blocks: list[Block] = [Heading(f"{study.roadmap}: what worked", 1), *_summary(state, champion)]
     for decision in state.decisions:
         blocks += _phase(state, decision)
-    blocks += [Text(f"Phase {name}: waits for a gate that did not pass.") for name in state.waiting]
+    for name in state.waiting:
+        blocks.append(Text(f"Phase {name}: waits for a gate that did not pass{_stopped_by(state, name)}."))
     blocks += _trials(state, ledger)
     if state.results:
         blocks += [Heading("Thresholds and ensembles"), *_results(state.results)]
@@ -114,11 +115,19 @@ def _phase(state: Review, decision: Decision) -> list[Block]:
         blocks.append(Text(f"Best: {decision.best}, {score_text(decision.scores)}{base}."))
     blocks += [Text(f"Target {target_text(target)}.") for target in decision.targets]
     if decision.gate:
-        gate = decision.gate
-        blocks.append(Text(f"Gate {gate.expression}: {gate.state} ({gate.numbers})."))
+        blocks.append(Text(f"G{str(decision.gate)[1:]}."))
+    blocks += [Text(f"Left out: {one}.") for one in decision.left_out]
     header = ("experiment", "expected", "measured H", "difference to baseline, 95 % interval", "verdict")
     rows = [outcome_cells(outcome) for outcome in decision.outcomes]
     return [*blocks, Table(header, rows)]
+
+
+def _stopped_by(state: Review, phase: str) -> str:
+    """Who said that it shall wait."""
+    needs = next((part.needs for part in state.study.phases if part.id == phase), ())
+    gates = [decision.gate for decision in state.decisions if decision.phase in needs and decision.gate]
+    said = [str(gate.answer) for gate in gates if gate.answer is not None and not gate.settled]
+    return f" ({'; '.join(said)})" if said else ""
 
 
 def _trials(state: Review, ledger: Ledger) -> list[Block]:

@@ -15,8 +15,9 @@ from orchestrator.evaluation.review import Review, is_chosen
 from orchestrator.evaluation.tuning import Tuned, metrics_of
 from orchestrator.execution.progress import Progress
 from orchestrator.ledger import Ledger
-from orchestrator.plan.study import Experiment, Phase, Study, Trial
+from orchestrator.plan.study import TARGET, Experiment, Phase, Study, Trial
 from orchestrator.records import EpochRow, TrialRecord
+from orchestrator.report.asking import how_to_answer, questions
 from orchestrator.tracking.journal import Journal, Recorder
 from orchestrator.tracking.process import Shipper
 from orchestrator.tracking.store import status
@@ -50,7 +51,7 @@ class Tell:
             self._record.experiment(item)
 
     def experiment(self, item: Experiment) -> None:
-        """The trials of a `from:` experiment are known."""
+        """The trials of a `from:` experiment, or of a sweep that proposes, are known."""
         self._record.experiment(item, item.trials)
 
     def pages(self, done: int, total: int) -> None:
@@ -119,29 +120,41 @@ def faults(state: Review, ledger: Ledger, chosen: frozenset[str] | None) -> list
             found += bad
             if outcome.candidate is None and not bad:
                 found.append(f"{item.phase}/{item.id} has no score: {outcome.note}")
-        if decision.gate and not decision.passed:
-            gate = decision.gate
-            found.append(f"phase {decision.phase}: gate {gate.expression}: {gate.state} ({gate.numbers})")
-            if gate.otherwise == "ask" and state.waiting:
-                found.append(f"  to go on all the same: --set {decision.phase}.gate.otherwise=continue")
+        found += [f"left out: {one}" for one in decision.left_out]
+        gate = decision.gate
+        if gate is None or gate.expression != TARGET:
+            missed = [target_text(target) for target in decision.targets if target.state == "failed"]
+            found += [f"phase {decision.phase}: target {text}" for text in missed]
+        if gate is not None and not gate.settled:
+            found.append(f"phase {decision.phase}: {gate}")
     return found + [f"phase {name} waits for a gate that did not pass" for name in state.waiting]
 
 
 def conclusion(
-    state: Review, ledger: Ledger, champion: Champion | None, files: Sequence[Path], chosen: frozenset[str] | None
+    state: Review,
+    ledger: Ledger,
+    champion: Champion | None,
+    files: Sequence[Path],
+    chosen: frozenset[str] | None,
+    overrides: Sequence[str] = (),
 ) -> str:
-    """What came out and where it lies; `chosen` as `--only` named them."""
+    """What came out and where it lies; `chosen` and `overrides` as `--only` and `--set` gave them."""
     lines: list[str] = []
     for decision in state.decisions:
         if decision.best and decision.scores:
             lines.append(f"phase {decision.phase}: best {decision.best}, {score_text(decision.scores)}")
         lines += [f"  target {target_text(target)}" for target in decision.targets]
+        if decision.gate is not None and decision.gate.answer is not None and decision.gate.settled:
+            lines.append(f"  {decision.gate}")
     for result in state.results:
         verdict = "recommended" if result.recommended else "not recommended"
         lines.append(f"{result.name}: {verdict}; H against {result.reference.name}: {result.gain}")
     if champion is not None:
         lines.append(f"champion: {champion.name}, H {champion.hmean:.4f}: {champion.why}")
     lines += [f"! {fault}" for fault in faults(state, ledger, chosen)]
+    for decision, _, waiting in questions(state, chosen):
+        command = how_to_answer(state.study.plan_path, decision.phase, overrides)
+        lines.append(f"? shall {', '.join(waiting)} run all the same?  {command}")
     lines += ["", f"workspace    {ledger.workspace}"]
     if JOB in os.environ and ledger.workspace.is_relative_to(Path.cwd()):
         lines.append("! the workspace lies in this job's temporary folder: set ORCHESTRATOR_WORKSPACE to keep the next")

@@ -269,6 +269,8 @@ class Board:
         run.tags["mlflow.note.content"] = notes.phase(self._phases[phase], event.payload)
         if isinstance(decision, Mapping) and isinstance(decision.get("state"), str):
             run.tags["decision"] = decision["state"]
+            answer = (decision.get("gate") or {}).get("answer")
+            run.tags["answer"] = f"{answer['word']} by {answer['by']}: {answer['because']}" if answer else "none"
         run.uploads.append(Upload("decision.json", text=to_json(decision)))
         self._restate(run.key, "FINISHED", "finished", event.time_ms)
 

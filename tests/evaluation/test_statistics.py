@@ -16,6 +16,7 @@ from orchestrator.evaluation.statistics import (
     difference_se,
     paired_bootstrap,
     resampled_means,
+    widened_tail,
 )
 
 
@@ -47,7 +48,10 @@ def test_resamples_of_three_values_have_the_enumerated_distribution() -> None:
 def test_bca_equals_scipy(skew: str) -> None:
     random = np.random.default_rng(3)
     values = random.normal(size=60) if skew == "normal" else random.beta(8, 0.5, 60)
-    theirs = stats.bootstrap((values,), np.mean, n_resamples=40_000, method="BCa", rng=np.random.default_rng(0))
+    level = 1 - 2 * widened_tail(0.025, values.size)  # t(59) = 2.001, x sqrt(60 / 59): 95.6 % of the normal kind
+    theirs = stats.bootstrap(
+        (values,), np.mean, n_resamples=40_000, method="BCa", confidence_level=level, rng=np.random.default_rng(0)
+    )
     ours = bootstrap(values, resamples=40_000, seed=5)
     width = theirs.confidence_interval.high - theirs.confidence_interval.low
     assert ours.low == pytest.approx(theirs.confidence_interval.low, abs=0.03 * width)
@@ -107,3 +111,28 @@ def test_detectable_difference_of_the_measured_facts() -> None:
     assert detectable(0.03, 0.7, 3700) == pytest.approx(0.0011, abs=5e-5)
     # seeds: Var = Var_images + 2 sd_seed^2 / s = .001143^2 + 2 x .0007^2 / 2
     assert difference_se(0.03, 0.7, 413, seed_sd=0.0007, seeds=2) == pytest.approx(0.00134, abs=5e-6)
+
+
+def test_small_samples_are_widened_as_student_has_it() -> None:
+    # t(.025; 9) = -2.2622, x sqrt(10 / 9) = -2.3845; Phi = .00855.  Of 10,000 it is the normal .025 again.
+    assert widened_tail(0.025, 10) == pytest.approx(0.00855, abs=1e-5)
+    assert widened_tail(0.025, 10_000) == pytest.approx(0.025, abs=2e-5)
+
+
+def test_every_resample_of_four_values_gives_the_interval() -> None:
+    # All 4^4 = 256 draws of (0, 1, 3, 4), equally likely, symmetric about 2: no bias, no acceleration. Widened for 4:
+    # Phi(sqrt(4 / 3) x t(.1; 3) = -1.8911) = .0293, so 7 of 256 lie below the low end: 1 + 4 draws of mean 0 and .25,
+    # then those of .5 (6 ways): the low end is .5.
+    values = np.array([0.0, 1.0, 3.0, 4.0])
+    means = np.sort([sum(draw) / 4 for draw in product(values, repeat=4)])
+    exact = float(np.quantile(means, widened_tail(0.1, 4)))
+    found = bootstrap(values, level=0.8, resamples=60_000)
+    assert exact == 0.5 and (found.low, found.high, found.count) == (0.5, 3.5, 4)
+    assert not found.enough and not found.above_zero
+
+
+def test_equal_models_on_few_skewed_images_are_seldom_told_apart() -> None:
+    # Differences Beta(8, 1.2) less their mean 8 / 9.2, on 12 images: nominal 2.5 % above 0; the plain one has 8 %.
+    random = np.random.default_rng(12)
+    above = sum(bootstrap(random.beta(8, 1.2, 12) - 8 / 9.2, seed=i, resamples=600).above_zero for i in range(400))
+    assert above / 400 <= 0.065
