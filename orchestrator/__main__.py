@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from detector.errors import InputError
-from orchestrator import answering, commands, data_commands, exporting, planning, predicting
+from orchestrator import answering, commands, data_commands, exporting, freeing, listing, planning, predicting
 
 TIPS = """\
 Tip: begin with `python -m orchestrator check plans/quickstart.yaml`, then leave `check` out to run it. The same command
@@ -89,7 +89,12 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     planning.import_arguments(command("import", planning.import_roadmap))
     planning.diff_arguments(command("diff", planning.diff, json_=True))
     answering.arguments(command("answer", answering.answer))
-    _plan_arguments(command("runs", commands.runs, json_=True))
+    made = command("runs", listing.runs, json_=True)
+    _plan_arguments(made, what="plan file (YAML), or workspace folder")
+    listing.arguments(made)
+    made = command("gc", freeing.gc, json_=True)
+    _plan_arguments(made, only=False)
+    freeing.arguments(made)
     made = command("report", commands.report)
     _plan_arguments(made, only=False)
     made.add_argument("--roadmap", metavar="ROADMAP.md", help="write measured scores and verdicts into its tables")
@@ -107,8 +112,8 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     return parser, list(sub.choices)
 
 
-def _plan_arguments(parser: argparse.ArgumentParser, *, only: bool = True) -> None:
-    parser.add_argument("plan", metavar="PLAN", help="plan file (YAML)")
+def _plan_arguments(parser: argparse.ArgumentParser, *, only: bool = True, what: str = "plan file (YAML)") -> None:
+    parser.add_argument("plan", metavar="PLAN", help=what)
     planning.set_argument(parser)
     if only:
         planning.choice_arguments(parser)

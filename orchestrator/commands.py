@@ -6,7 +6,6 @@ A handler imports its room when it runs: `check`, `runs` and `score` load neithe
 from __future__ import annotations
 
 import json
-import math
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
@@ -23,16 +22,6 @@ def run(arguments: Namespace) -> Answer:
     from orchestrator.run import run as run_plan
 
     return "", run_plan(arguments.plan, overrides=arguments.set, only=chosen(arguments))
-
-
-def runs(arguments: Namespace) -> Answer:
-    """List every trial with its state and best scores."""
-    listed = _runs(_study(arguments))
-    if arguments.json:
-        return as_json(listed), 0
-    head = ("trial", "digest", "state", "epochs", "H", "P", "R", "time", "")
-    cells = [head, *(_run_cells(entry) for entry in listed)]
-    return "\n".join(aligned(cells)) if listed else "no trials yet", 0
 
 
 def score(arguments: Namespace) -> Answer:
@@ -117,13 +106,6 @@ def print_now(line: str) -> None:
 # --- plans and ledgers -----------------------------------------------------------------------------------------------
 
 
-def _study(arguments: Namespace) -> Any:
-    from orchestrator.plan.expand import expand
-    from orchestrator.plan.loading import load
-
-    return expand(load(arguments.plan, arguments.set, chosen(arguments)), require_data=False, pages=False)
-
-
 def chosen(arguments: Namespace) -> Sequence[str]:
     """What `--only`, `--skip` and `--from` leave of a plan, as arguments of `--only`; empty for all of it."""
     from orchestrator.plan.choice import choose
@@ -153,52 +135,6 @@ def states_of(study: Any) -> dict[str, str]:
 
     ledger = Ledger.open(study.workspace)
     return {key: ledger.record(key).state for key in digests(study) if ledger.trial(key) is not None}
-
-
-def _runs(study: Any) -> list[dict[str, Any]]:
-    """The plan's trials in its order, and those that were derived from a source while it ran."""
-    from orchestrator.ledger import Ledger
-    from orchestrator.plan.preview import trials
-
-    ledger = Ledger.open(study.workspace)
-    known = trials(study)
-    digests = {trial.digest for trial in known}
-    waiting = {(e.phase, e.id) for phase in study.phases for e in phase.experiments if e.derive is not None}
-    listed = [_entry(ledger, t.phase, t.experiment, t.name, t.digest) for t in known]
-    for record in ledger.records():
-        kept = ledger.trial(record.digest) or {}
-        if record.digest not in digests and (kept.get("phase"), kept.get("experiment")) in waiting:
-            listed.append(_entry(ledger, kept["phase"], kept["experiment"], kept["name"], record.digest))
-    return listed
-
-
-def _entry(ledger: Any, phase: str, experiment: str, name: str, digest: str) -> dict[str, Any]:
-    record = ledger.record(digest)
-    best = record.best
-    return {
-        "phase": phase,
-        "experiment": experiment,
-        "name": name,
-        "digest": digest,
-        "state": record.state,
-        "epochs": len(record.epochs),
-        "best": None if best is None else {key: _finite(best.get(key)) for key in ("hmean", "precision", "recall")},
-        "best_epoch": record.best_epoch,
-        "seconds": record.seconds,
-        "reason": record.reason,
-    }
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _run_cells(entry: dict[str, Any]) -> tuple[str, ...]:
-    best = entry["best"] or {}
-    scores = [f"{best[key]:.4f}" if best.get(key) is not None else "" for key in ("hmean", "precision", "recall")]
-    minutes, seconds = divmod(round(entry["seconds"]), 60)
-    spent = f"{minutes}:{seconds:02d}" if entry["seconds"] else ""
-    return entry["name"], entry["digest"], entry["state"], str(entry["epochs"]), *scores, spent, entry["reason"]
 
 
 # --- text ------------------------------------------------------------------------------------------------------------

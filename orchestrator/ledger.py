@@ -23,9 +23,11 @@ from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, cast, get_args
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
+from detector.checkpoint import META, WEIGHTS
 from detector.files import read_json, write_json
+from orchestrator import incidents
 from orchestrator.errors import LedgerError
 from orchestrator.plan.study import Trial
 from orchestrator.records import ENDED, EpochRow, State, TrialRecord, append_epoch, best_row, read_epochs
@@ -207,6 +209,19 @@ class Ledger:
         path = self._scores_path(digest, key)
         return read_json(path) if path.exists() else None
 
+    def score_names(self, digest: str) -> tuple[str, ...]:
+        """The keys of `put_scores` (a very long one cut, as its file is named)."""
+        folder = self.folder(digest) / "scores"
+        return tuple(sorted(unquote(path.stem) for path in folder.glob("*.json"))) if folder.is_dir() else ()
+
+    def checkpoint(self, digest: str) -> Path:
+        """The folder of a trial's best checkpoint, its weights included.
+
+        Raises:
+            LedgerError: `gc` has freed them.
+        """
+        return weights_in(self.folder(digest) / "best")
+
     def maps(self, digest: str) -> tuple[Path, ...]:
         """Where the probability maps of a trial's best checkpoint lie, as far as they are there."""
         meta = self.folder(digest) / "best" / "checkpoint.json"
@@ -243,6 +258,7 @@ class Ledger:
             ended_ms=status.ended_ms,
             gpu_s=sum(attempt.seconds * attempt.gpus for attempt in spent),
             cpu_s=sum(attempt.seconds * attempt.cpus for attempt in spent),
+            incidents=incidents.read(self.folder(digest)),
         )
 
     def _status(self, digest: str) -> _Status:
@@ -263,6 +279,16 @@ class Ledger:
         if len(name) > 150:  # file systems end at 255 bytes
             name = f"{name[:100]}-{blake2b(key.encode(), digest_size=8).hexdigest()}"
         return self.folder(digest) / "scores" / f"{re.sub(r'^[.]', '%2E', name)}.json"
+
+
+def weights_in(checkpoint: Path) -> Path:
+    """`checkpoint`, unless its weights were freed: LedgerError then."""
+    if (checkpoint / META).is_file() and not (checkpoint / WEIGHTS).exists():
+        raise LedgerError(
+            f"{checkpoint}: these weights are needed again (by a new ensemble, or to score under other rules), but "
+            f"`gc` has freed them; remove {checkpoint.parent} to train that trial anew, or leave it out of the pool"
+        )
+    return checkpoint
 
 
 def _lease(digest: str) -> str:

@@ -127,7 +127,7 @@ def _write_single(trial: Trial, rule: Postprocess, ledger: Ledger) -> Path:
     folder = ledger.workspace / "singles" / trial.digest
     bundle = folder / "bundle.json"
     if not bundle.exists() or Postprocess.model_validate(read_json(bundle)["postprocess"]) != rule:
-        save_bundle(folder, [(ledger.folder(trial.digest) / "best", 1.0)], IDENTITY, rule)
+        save_bundle(folder, [(ledger.checkpoint(trial.digest), 1.0)], IDENTITY, rule)
     return folder
 
 

@@ -129,7 +129,8 @@ def _write_bundle(
     folder: Path, members: Sequence[Trial], views: tuple[str, ...], rule: Postprocess, ledger: Ledger
 ) -> None:
     weights = equal_weights(len(members))
-    save_bundle(folder, list(zip(_checkpoints(members, ledger), weights, strict=True)), views, rule)
+    checkpoints = [ledger.checkpoint(trial.digest) for trial in members]
+    save_bundle(folder, list(zip(checkpoints, weights, strict=True)), views, rule)
 
 
 def _write_submission(

@@ -60,12 +60,12 @@ def trim(maps: Path, limit: int) -> tuple[str, ...]:
         return ()
     for rest in maps.glob(f"{GONE}*"):  # of a process that was killed here
         shutil.rmtree(rest, ignore_errors=True)
-    sizes = {folder: _size(folder) for folder in maps.iterdir() if folder.is_dir()}
+    sizes = {folder: size_of(folder) for folder in maps.iterdir() if folder.is_dir()}
     total, gone = sum(sizes.values()), []
     for folder in sorted(sizes, key=_last_use):
         if total <= limit:
             break
-        if _evict(folder):
+        if evict(folder):
             total -= sizes[folder]
             gone.append(folder.name)
     return tuple(gone)
@@ -79,15 +79,15 @@ def room(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        used = _size(folder.parent) / 1e9
+        used = size_of(folder.parent) / 1e9
         raise DataError(
             f"{folder}: the disk is full; probability maps take {used:.1f} GB of it: free some space, or set a smaller "
             f"{VARIABLE} (now {limit_bytes() / 1e9:g}), and run the command again"
         ) from error
 
 
-def _evict(folder: Path) -> bool:
-    """Delete a folder that nobody holds."""
+def evict(folder: Path) -> bool:
+    """Delete a folder of maps that nobody holds; whether it is gone."""
     try:
         stream = (folder / LOCK).open("ab")
     except OSError:  # gone already, or not ours to delete
@@ -123,7 +123,8 @@ def _last_use(folder: Path) -> float:
     return 0.0
 
 
-def _size(folder: Path) -> int:
+def size_of(folder: Path) -> int:
+    """Bytes of all files in a folder."""
     total = 0
     for path in folder.rglob("*"):
         try:

@@ -29,6 +29,7 @@ from detector.data.index import PageIndex
 from detector.files import write_bytes, write_json
 from detector.types import Page
 from orchestrator.evaluation.map_cache import hold, limit_bytes, room, trim
+from orchestrator.ledger import weights_in
 
 if TYPE_CHECKING:
     from detector.inference.predict import PageMap
@@ -96,6 +97,7 @@ def ensure_maps(
 
     Raises:
         CheckpointError: a folder is no checkpoint.
+        LedgerError: `gc` has freed the weights of one whose maps are missing.
         DataError: an image cannot be read, or the disk is full.
     """
     limit = limit_bytes()
@@ -107,7 +109,7 @@ def ensure_maps(
         folder = workspace / "maps" / _key(digest, pages_key, views)
         stores.append(MapStore(folder, names, hold(folder)))
         if not (folder / "index.json").exists():
-            chunks += _missing(checkpoint, folder, views, pages)
+            chunks += _missing(weights_in(checkpoint), folder, views, pages)
     if chunks:
         trim(workspace / "maps", limit)
         _compute(chunks, on_pages or (lambda done, total: None))
