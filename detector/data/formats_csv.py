@@ -13,7 +13,8 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +53,23 @@ def round_half_away(values: Float64) -> Float64:
     return rounded
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One line of a submission: an image and its polygons, each as text and as (V, 2) array; `line` counts from 1."""
+
+    line: int
+    name: str
+    texts: tuple[str, ...]
+    polygons: tuple[Float64, ...]
+
+
 def read_submission(path: Path) -> dict[str, tuple[Float64, ...]]:
-    """Polygons by file name, (V, 2) each, in the file's order.
+    """Polygons by file name, (V, 2) each, in the file's order; raises what `read_rows` does."""
+    return {row.name: row.polygons for row in read_rows(path)}
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The lines of a submission, one by one.
 
     Decimal coordinates are read as they are: other people's files have them.
 
@@ -61,7 +77,7 @@ def read_submission(path: Path) -> dict[str, tuple[Float64, ...]]:
         DataError: with line number: no header, not two fields, a file twice, a coordinate that is no number, an odd
             count of coordinates, or fewer than three vertices.
     """
-    found: dict[str, tuple[Float64, ...]] = {}
+    found: set[str] = set()
     csv.field_size_limit(2**31 - 1)  # the module's own 131,072 characters are 200 outlines of 80 vertices
     rows = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
     try:
@@ -79,10 +95,11 @@ def read_submission(path: Path) -> dict[str, tuple[Float64, ...]]:
             if not name or name in found:
                 fault = "is there twice" if name else "is empty"
                 raise DataError(f"{path}:{line}: file name {name!r} {fault}; one row for every image")
-            found[name] = tuple(_polygon(path, line, name, text) for text in field.split("|") if field.strip())
+            found.add(name)
+            texts = tuple(text for text in field.split("|") if field.strip())
+            yield Row(line, name, texts, tuple(_polygon(path, line, name, text) for text in texts))
     except csv.Error as error:
         raise DataError(f"{path}:{rows.line_num}: is not CSV ({error}); mend the line") from error
-    return found
 
 
 def _text(path: Path) -> str:

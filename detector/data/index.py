@@ -90,6 +90,12 @@ class PageIndex(Sequence[Page]):
         """The pages without their words, where names and paths are all that is needed."""
         return (self._bare(self._number(index)) for index in range(len(self)))
 
+    def word_counts(self) -> list[int]:
+        """How many words each page has."""
+        counts_P = np.diff(self._arrays["word_ends_P"], prepend=0)
+        counts: list[int] = (counts_P if self._chosen is None else counts_P[self._chosen]).tolist()
+        return counts
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PageIndex):
             return NotImplemented

@@ -21,7 +21,7 @@ from detector import checkpoint
 from detector.config import Config, Postprocess
 from detector.data.formats import read_image
 from detector.geometry import BORDER_RGB, Frame, fit_frame, normalise, warp
-from detector.inference.bundle import is_bundle, read_bundle, save_bundle
+from detector.inference.bundle import is_bundle, read_bundle, save_bundle, verify
 from detector.inference.exported import load_onnx
 from detector.inference.network import MULTIPLE, Network, TorchNetwork
 from detector.inference.postprocess import words_from_map
@@ -154,6 +154,7 @@ class Predictor:
         """
         if is_bundle(path):
             bundle = read_bundle(path)
+            verify(path)
             members = [Member(*_load(folder, device), weight) for folder, weight in bundle.members]
             return cls(members, bundle.views, bundle.rule)
         is_exported = Path(path).suffix.lower() == ".onnx" and not Path(path).is_dir()

@@ -215,12 +215,12 @@ def test_bundles_are_checked(trained, tmp_path):
     good = json.loads((tmp_path / "good" / "bundle.json").read_text())
     outside = [{"path": "../0", "weight": 1.0}]
     cases = [
-        ({"format": 2}, "`format` must be 1"),
+        ({"format": 3}, "`format` must be 1 or 2, got 3"),
         ({"members": []}, "members"),
         ({"members": outside}, r"members\[0\]\.path: must lie inside the bundle"),
         ({"members": [{"path": str(first), "weight": 1}]}, "inside the bundle"),
         ({"members": [{"path": "members/0", "weight": -1}]}, r"members\[0\]\.weight"),
-        ({"members": [{"path": "members/7", "weight": 1}]}, "no such folder"),
+        ({"members": [{"path": "members/7", "weight": 1}]}, "edited or cut off"),
         ({"views": []}, "views"),
         ({"views": ["sideways"]}, "sideways"),
         ({"postprocess": {"thresh": 2}}, r"postprocess\.thresh"),
