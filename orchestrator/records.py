@@ -5,6 +5,7 @@ A file of epochs is appended and synced line by line; a torn last line is the tr
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -110,10 +111,16 @@ def append_epoch(path: Path, row: EpochRow) -> None:
     if row.number in known and _same(known[row.number], row):
         return
     line = json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
-    with path.open("ab") as stream:
-        stream.write(line.encode("utf-8"))
-        stream.flush()
-        os.fsync(stream.fileno())
+    with path.open("ab", buffering=0) as stream:
+        start = os.fstat(stream.fileno()).st_size
+        try:
+            data = line.encode("utf-8")
+            if stream.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            os.fsync(stream.fileno())
+        except OSError:
+            os.ftruncate(stream.fileno(), start)
+            raise
 
 
 def _drop_torn_line(path: Path) -> None:

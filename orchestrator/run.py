@@ -30,6 +30,7 @@ from orchestrator.plan.study import Experiment, Phase, Study, Trial
 from orchestrator.report import page
 from orchestrator.report.asking import answered
 from orchestrator.report.telling import Say, Tell, conclusion, faults, go_on, on_terminal, telling
+from orchestrator.storage.disk import told
 
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells count
 
@@ -48,7 +49,7 @@ def run(plan_path: str | Path, overrides: Sequence[str] = (), only: Sequence[str
     plan = load(plan_path, overrides)
     study = expand(plan)
     ledger = Ledger.open(study.workspace)
-    with ledger.drive():
+    with told(study.workspace), ledger.drive():
         study = with_proposals(study, ledger.proposals)
         walk = Walk(study, ledger, chosen_of(plan_path, overrides, only))
         state = walk.review()

@@ -8,6 +8,7 @@ stays. What may change (a phase's text, a decision) is written again where its c
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -123,7 +124,7 @@ class Journal:
         try:
             written = os.write(self._fd, line)
             if written != len(line):
-                raise OSError(f"wrote {written} of {len(line)} bytes")
+                raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: wrote {written} of {len(line)} bytes")
             os.fsync(self._fd)
         except OSError as error:
             os.ftruncate(self._fd, start)  # half a line would hide all later ones
