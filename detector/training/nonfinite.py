@@ -141,9 +141,10 @@ def broken(model: torch.nn.Module) -> str:
 def _picture(sample: Mapping[str, torch.Tensor]) -> UInt8:
     """(H, W, 3) RGB; what is not finite is black."""
     planes = np.nan_to_num(sample["image_3HW"].float().numpy(), nan=-9.0, posinf=9.0, neginf=-9.0)
-    image = planes.transpose(1, 2, 0) * np.float32(IMAGENET_STD) + np.float32(IMAGENET_MEAN)
+    image = planes.transpose(1, 2, 0) * np.asarray(IMAGENET_STD) + np.asarray(IMAGENET_MEAN)
     shown = np.clip(image * 255.0, 0, 255)
     for name, marked, colour in (("prob_HW", True, TEXT), ("prob_mask_HW", False, MASKED)):
         where = (sample[name].numpy() > 0.5) == marked
-        shown[where] = 0.5 * shown[where] + 0.5 * np.float32(colour)
-    return np.rint(shown).astype(np.uint8)
+        shown[where] = 0.5 * shown[where] + 0.5 * np.asarray(colour)
+    picture: UInt8 = np.rint(shown).astype(np.uint8)
+    return picture
