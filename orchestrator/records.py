@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, Literal, Protocol
 
 from orchestrator.errors import LedgerError
+from orchestrator.incidents import Incident
 from orchestrator.plan.study import Trial
 
 State = Literal["queued", "running", "finished", "pruned", "failed"]
@@ -57,6 +58,7 @@ class TrialRecord:
         started_ms, ended_ms: first start and last end.
         gpu_s, cpu_s: what it occupied so long: wall seconds times devices, over all attempts; of one that was killed,
             until its last heartbeat.
+        incidents: what befell it beside its epochs.
     """
 
     digest: str
@@ -73,6 +75,12 @@ class TrialRecord:
     ended_ms: int | None = None
     gpu_s: float = 0.0
     cpu_s: float = 0.0
+    incidents: tuple[Incident, ...] = ()
+
+    @property
+    def last(self) -> Mapping[str, float] | None:
+        """Metrics of the last epoch, or None before the first."""
+        return self.epochs[-1].metrics if self.epochs else None
 
     @property
     def cost(self) -> tuple[float, Literal["gpu", "cpu"]]:
