@@ -106,6 +106,14 @@ def print_now(line: str) -> None:
 # --- plans and ledgers -----------------------------------------------------------------------------------------------
 
 
+def known(study: Any) -> Any:
+    """The study with the trials that its sweeps have proposed so far."""
+    from orchestrator.ledger import Ledger
+    from orchestrator.plan.proposals import with_proposals
+
+    return with_proposals(study, Ledger.open(study.workspace).proposals)
+
+
 def chosen(arguments: Namespace) -> Sequence[str]:
     """What `--only`, `--skip` and `--from` leave of a plan, as arguments of `--only`; empty for all of it."""
     from orchestrator.plan.choice import choose
@@ -123,7 +131,10 @@ def workspace_of(arguments: Namespace) -> Path:
     """The workspace of a plan, or the folder itself."""
     from orchestrator.plan import expand
     from orchestrator.plan.loading import load
+    from orchestrator.storage.mirror import is_url, mirror_of
 
+    if is_url(arguments.plan):
+        return mirror_of(arguments.plan)
     given = Path(arguments.plan)
     return given if given.is_dir() else expand.workspace_of(load(given, getattr(arguments, "set", ())))
 

@@ -5,66 +5,44 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from detector.errors import InputError
 from orchestrator import commands
 from orchestrator.commands import Answer
 from orchestrator.errors import PlanError
 
-if TYPE_CHECKING:
-    from orchestrator.plan.pace import Past
-
 GPUS: Final = (1, 8, 64, 1000)  # cluster sizes that `check` tries where none are asked for
-SCATTER, ALIKE = 0.03, 0.7  # sd of H over receipts, correlation of two models: 413 of them then show .0032
 
 
 def check(arguments: Namespace) -> Answer:
     """Say what would run, what it costs and what is wrong; start nothing."""
-    from orchestrator.evaluation.statistics import detectable
+    from orchestrator.evaluation.scatter import SCORES_FORMAT, scatter
+    from orchestrator.ledger import Ledger
+    from orchestrator.pasts import pasts_of
     from orchestrator.plan import preview
     from orchestrator.plan.advice import faint
     from orchestrator.plan.data import missing
     from orchestrator.plan.expand import expand
     from orchestrator.plan.forecast import forecast
     from orchestrator.plan.loading import load
+    from orchestrator.plan.pace import speaks_for
+    from orchestrator.plan.preflight import preflight
 
     plan = load(arguments.plan, arguments.set, commands.chosen(arguments))
-    study = expand(plan, require_data=False, pages=False)
-    pasts = _pasts(study.workspace) if study.data is not None else ()
+    study = commands.known(expand(plan, require_data=False, pages=False))
+    ledger = Ledger.open(study.workspace)
+    pasts = pasts_of(ledger) if study.data is not None else ()
     coming = forecast(study, pasts, arguments.gpus, datetime.now().astimezone())
     synthetic = plan.data.synthetic
     images = study.data.val if study.data is not None else synthetic.val if synthetic is not None else 0
-    doubts = tuple(faint(plan, images, detectable(SCATTER, ALIKE, images))) if images else ()
+    own = [ledger.folder(past.digest) for past in pasts if past.state == "finished" and speaks_for(past, study.data)]
+    spread = scatter(own, images, f"-{plan.metric.variant}-{SCORES_FORMAT}") if images else {}
+    doubts = tuple(faint(plan, images, {stat: found.smallest(images) for stat, found in spread.items()}))
+    looked = preflight(plan.data, study.workspace) if study.data is not None else None
     states = {past.digest: past.state for past in pasts}
-    told = study, states, coming, doubts, missing(plan.data)
+    told = study, states, coming, doubts, missing(plan.data), looked
     return (commands.as_json(preview.as_json(*told)) if arguments.json else preview.text(*told)), 0
-
-
-def _pasts(workspace: Path) -> tuple[Past, ...]:
-    """All that the ledger of a workspace knows."""
-    from orchestrator.ledger import Ledger
-    from orchestrator.plan.pace import Past
-
-    ledger = Ledger.open(workspace)
-    found = []
-    for record in ledger.records():
-        kept = ledger.trial(record.digest) or {}
-        found.append(
-            Past(
-                digest=record.digest,
-                phase=kept.get("phase", ""),
-                experiment=kept.get("experiment", ""),
-                state=record.state,
-                epochs=len(record.epochs),
-                seconds=record.seconds,
-                workers=kept.get("workers", 1),
-                gpus=kept.get("resources", {}).get("gpus"),
-                fold=kept.get("fold"),
-                config=kept.get("config", {}),
-            )
-        )
-    return tuple(found)
 
 
 def explain(arguments: Namespace) -> Answer:
@@ -85,7 +63,7 @@ def diff(arguments: Namespace) -> Answer:
     from orchestrator.plan.loading import load
 
     old, new = (
-        expand(load(path, overrides), require_data=False, pages=False)
+        commands.known(expand(load(path, overrides), require_data=False, pages=False))
         for path, overrides in ((arguments.old, ()), (arguments.new, arguments.set))
     )
     found = difference(old, new, commands.states_of(new) if new.data is not None else {})

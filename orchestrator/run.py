@@ -16,12 +16,12 @@ from typing import Final
 
 from orchestrator.evaluation.champion import crown
 from orchestrator.evaluation.decisions import Decision
-from orchestrator.evaluation.gates import decide
 from orchestrator.evaluation.history import with_history
-from orchestrator.evaluation.review import Review, derived, is_chosen, phase_of, result_of, review, waits
+from orchestrator.evaluation.review import Review, derived, is_chosen, judged, phase_of, result_of, review, waits
 from orchestrator.evaluation.samples import draw_samples
 from orchestrator.evaluation.scores import Board, evaluate
 from orchestrator.evaluation.tuning import Tuned
+from orchestrator.execution.admitting import Guard
 from orchestrator.ledger import Ledger
 from orchestrator.plan.expand import expand
 from orchestrator.plan.loading import load
@@ -87,37 +87,44 @@ class Walk:
         study = with_history(self.study, self.ledger)
         results, decisions, held = list[Tuned](), list[Decision](), list[str]()
         with telling(self.study, self.ledger) as tell:
+            guard = Guard(self.study, self.ledger, tell.note)
             for phase in self.study.phases:
                 if waits(phase, decisions, held):
                     held.append(phase.id)
                     continue
                 tell.phase(phase)
-                study = self.train(phase, study, tell)
+                study = self.train(phase, study, tell, guard)
                 board = self.score(phase, study, tell)
                 results += self.choose(phase, study, board, tell)
-                decisions.append(decide(phase_of(study, phase.id), study, board, results))
+                decisions.append(judged(phase_of(study, phase.id), study, self.ledger, board, results))
                 tell.decision(decisions[-1])
             state = self.review()
             tell.finished("failed" if faults(state, self.ledger, self.chosen) else "done")
         return state
 
-    def train(self, phase: Phase, study: Study, tell: Tell) -> Study:
-        """Train what is known and what sweeps propose, then what is derived from it; the study with all of them."""
+    def train(self, phase: Phase, study: Study, tell: Tell, guard: Guard) -> Study:
+        """Train by priority; the study with the trials that were proposed, or derived from others, on the way."""
+        known: list[tuple[Experiment, Trial]] = []
+        for item in phase.experiments:
+            if item.kind == "derive":  # what stands before it is trained before it is known
+                study = self.search(known, study, tell, guard)
+                study = derived(study, evaluate(study, self.ledger, on_pages=tell.pages), item)
+                item = next(other for other in phase_of(study, phase.id).experiments if other.id == item.id)
+                tell.experiment(item)
+                known = []
+            if is_chosen(item, self.chosen):
+                known += trials_of([item])
+        return self.search(known, study, tell, guard)
+
+    def search(self, known: Sequence[tuple[Experiment, Trial]], study: Study, tell: Tell, guard: Guard) -> Study:
+        """Train these; the study with what their sweeps have proposed meanwhile."""
         from orchestrator.execution.search import search  # loads Ray, which a finished plan does not need
 
-        known = [item for item in phase.experiments if item.kind == "train" and is_chosen(item, self.chosen)]
-        search(trials_of(known), study, self.ledger, tell)
+        search(known, study, self.ledger, tell, guard=guard)
         study = with_proposals(study, self.ledger.proposals)
-        for item in phase_of(study, phase.id).experiments:
-            if item.proposals is not None:
-                tell.experiment(item)
-        for item in phase.experiments:
-            if item.kind == "derive":
-                study = derived(study, evaluate(study, self.ledger, on_pages=tell.pages), item)
-                found = [other for other in phase_of(study, phase.id).experiments if other.id == item.id]
-                tell.experiment(found[0])
-                if is_chosen(item, self.chosen):
-                    search(trials_of(found), study, self.ledger, tell)
+        mine = {(item.phase, item.id) for item, _ in known if item.proposals is not None}
+        for item in (item for phase in study.phases for item in phase.experiments if (item.phase, item.id) in mine):
+            tell.experiment(item)
         return study
 
     def score(self, phase: Phase, study: Study, tell: Tell) -> Board:

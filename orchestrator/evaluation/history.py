@@ -17,11 +17,14 @@ from detector.config import Config
 from orchestrator.ledger import Ledger
 from orchestrator.plan.data import folds_digest
 from orchestrator.plan.identity import digest
+from orchestrator.plan.proposals import with_proposals
 from orchestrator.plan.study import Experiment, Phase, Resources, Study, Trial
 
 
 def with_history(study: Study, ledger: Ledger) -> Study:
-    """The study with the phases of other files before its own, finished trials only; those it needs come last."""
+    """The study with the trials that its sweeps have proposed, and with the phases of other files before its own,
+    finished trials only; those it needs come last."""
+    study = with_proposals(study, ledger.proposals)
     here = {phase.id for phase in study.phases}
     known = {trial.digest for phase in study.phases for item in phase.experiments for trial in item.trials}
     found: dict[str, dict[str, list[Trial]]] = {}

@@ -5,13 +5,15 @@ A driver asks it what is left before it starts anything, and the report is made 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from orchestrator.evaluation.decisions import Decision
 from orchestrator.evaluation.ensemble import build
 from orchestrator.evaluation.gates import decide
 from orchestrator.evaluation.scores import Board, evaluate, study_trials, top, with_trials
 from orchestrator.evaluation.tuning import Tuned, tune
+from orchestrator.execution.admitting import left_out
 from orchestrator.ledger import Ledger
 from orchestrator.plan.expand import derive
 from orchestrator.plan.study import Experiment, Phase, Study
@@ -64,8 +66,14 @@ def review(study: Study, ledger: Ledger, own: frozenset[str], chosen: frozenset[
             results += [result] if result else []
             if item in wanted and result is None and can_result(item, study, board):
                 left.append(f"{phase.id}/{item.id}")
-        decisions.append(decide(phase, study, board, results))
+        decisions.append(judged(phase, study, ledger, board, results))
     return Review(study, board, tuple(results), tuple(decisions), tuple(left), tuple(held))
+
+
+def judged(phase: Phase, study: Study, ledger: Ledger, board: Board, results: Sequence[Tuned]) -> Decision:
+    """The decision on a phase, with what its budget left out."""
+    gone = tuple(one for item in phase.experiments for one in left_out(item, ledger))
+    return replace(decide(phase, study, board, results), left_out=gone)
 
 
 def is_chosen(item: Experiment, chosen: frozenset[str] | None) -> bool:
@@ -126,4 +134,6 @@ def _untrained(item: Experiment, board: Board, ledger: Ledger) -> list[str]:
         state = ledger.record(trial.digest).state
         if not (state == "pruned" or (state == "finished" and trial.digest in board.scores)):
             names.append(trial.name)
+    if item.unproposed:
+        names.append(f"{item.phase}/{item.id} ({len(item.unproposed)} to be proposed)")
     return names

@@ -13,7 +13,7 @@ from typing import Any
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
-from orchestrator.plan.study import Experiment
+from orchestrator.plan.study import Experiment, Trial
 from orchestrator.records import TrialRecord
 
 EPOCH, VALUE = "epoch", "hmean"  # what a trial reports to Tune
@@ -38,8 +38,9 @@ class Sweep:
 
     def __init__(self, experiment: Experiment) -> None:
         assert experiment.asha is not None
-        self.budgets = {trial.digest: trial.config.max_epochs for trial in experiment.trials}
-        longest = max(self.budgets.values())
+        self.budgets: dict[str, int] = {}
+        known = max(trial.config.max_epochs for trial in experiment.trials)
+        longest = known if experiment.proposals is None else experiment.proposals.max_epochs
         grace = min(experiment.asha.grace, longest)
         self._rungs = AsyncHyperBandScheduler(
             time_attr=EPOCH,
@@ -50,8 +51,13 @@ class Sweep:
             reduction_factor=experiment.asha.eta,
             stop_last_trials=False,
         )
-        for digest in self.budgets:
-            self._rungs.on_trial_add(None, SimpleNamespace(trial_id=digest))
+        for trial in experiment.trials:
+            self.add(trial)
+
+    def add(self, trial: Trial) -> None:
+        """A trial of this sweep that is known only now."""
+        self.budgets[trial.digest] = trial.config.max_epochs
+        self._rungs.on_trial_add(None, SimpleNamespace(trial_id=trial.digest))
 
     def judge(self, digest: str, epoch: int, value: float) -> str | None:
         """Enter an epoch's value; the reason to stop the trial, or None to go on."""

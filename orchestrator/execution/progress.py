@@ -15,6 +15,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TextIO
 
+from orchestrator.incidents import Incident
 from orchestrator.ledger import Ledger
 from orchestrator.plan.study import Study, Trial
 from orchestrator.records import EpochRow, TrialRecord
@@ -28,12 +29,14 @@ BAR_WIDTH: Final = 12
 
 @dataclass(slots=True)
 class _Phase:
-    """The count of one phase. `left` holds, by digest, the epochs that a trial may still run."""
+    """The count of one phase. `left` holds, by digest, the epochs that a trial may still run; `to_come`, by experiment,
+    those of each trial that is still to be proposed."""
 
     trials: dict[str, Trial]
     left: dict[str, int]
     ended: set[str] = field(default_factory=set)
     failed: int = 0
+    to_come: dict[str, list[int]] = field(default_factory=dict)
 
 
 class Progress:
@@ -54,7 +57,10 @@ class Progress:
             for experiment in phase.experiments:
                 for trial in experiment.trials:
                     self._know(trial)
+                epochs = [trial.config.max_epochs for trial in experiment.unproposed]
+                self._phases[phase.id].to_come[experiment.id] = epochs
         self._running: dict[str, tuple[Trial, EpochRow | None]] = {}
+        self._incidents: set[Incident] = set()  # told already
         self._phase = ""
         self._best: tuple[float, str] | None = None
         self._epoch_s: list[float] = []
@@ -85,12 +91,14 @@ class Progress:
                 if self._live is None:
                     self._line(f"phase {trial.phase}: {self._count()}")
             self._running[trial.digest] = (trial, None)
+            self._tell_incidents(trial)
 
     def epoch(self, trial: Trial, row: EpochRow) -> None:
         """An epoch ended."""
         with self._lock:
             phase = self._know(trial)
             phase.left[trial.digest] = max(0, trial.config.max_epochs - row.number)
+            self._tell_incidents(trial)
             if trial.digest in self._running:
                 self._running[trial.digest] = (trial, row)
             value = row.metrics.get("hmean")
@@ -119,6 +127,11 @@ class Progress:
             if self._live is None or record.state == "failed":
                 self._line(line)
 
+    def note(self, text: str) -> None:
+        """A line that is no trial's progress."""
+        with self._lock:
+            self._line(text)
+
     def maps(self, done: int, total: int) -> None:
         """Probability maps computed so far."""
         with self._lock:
@@ -134,6 +147,8 @@ class Progress:
         phase = self._phases.setdefault(trial.phase, _Phase({}, {}))
         if trial.digest not in phase.trials:
             phase.trials[trial.digest] = trial
+            if to_come := phase.to_come.get(trial.experiment):
+                to_come.pop()
             record = self._ledger.record(trial.digest)
             over = record.state in ("finished", "pruned")
             phase.left[trial.digest] = 0 if over else max(0, trial.config.max_epochs - len(record.epochs))
@@ -141,10 +156,17 @@ class Progress:
                 phase.ended.add(trial.digest)
         return phase
 
+    def _tell_incidents(self, trial: Trial) -> None:
+        for incident in self._ledger.record(trial.digest).incidents:
+            if incident.time_ms >= self._began_ms and incident not in self._incidents:
+                self._incidents.add(incident)
+                self._line(f"{trial.name}  {incident}")
+
     def _count(self) -> str:
         phase = self._phases.get(self._phase, _Phase({}, {}))
         failed = f", {phase.failed} failed" if phase.failed else ""
-        return f"{len(phase.ended)}/{len(phase.trials)} trials{failed}"
+        every = len(phase.trials) + sum(map(len, phase.to_come.values()))
+        return f"{len(phase.ended)}/{every} trials{failed}"
 
     def _tail(self) -> str:
         best = f"  best H {self._best[0]:.4f} ({self._best[1]})" if self._best else ""
@@ -157,7 +179,8 @@ class Progress:
         if phase is None or not self._epoch_s:
             return None
         recent = self._epoch_s[-20:]
-        return sum(phase.left.values()) * sum(recent) / len(recent) / max(1, len(self._running))
+        epochs = sum(phase.left.values()) + sum(map(sum, phase.to_come.values()))
+        return epochs * sum(recent) / len(recent) / max(1, len(self._running))
 
     def _line(self, text: str) -> None:
         if self._live is not None:
@@ -238,4 +261,6 @@ def _scores(row: EpochRow) -> str:
 
 def _best(record: TrialRecord) -> str:
     value = (record.best or {}).get("hmean")
-    return "no score" if value is None else f"best H {value:.4f} at epoch {record.best_epoch}"
+    last = (record.last or {}).get("hmean")
+    then = "" if last is None or record.epochs[-1].number == record.best_epoch else f", last {last:.4f}"
+    return "no score" if value is None else f"best H {value:.4f} at epoch {record.best_epoch}{then}"

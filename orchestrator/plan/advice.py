@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from orchestrator.plan import space
-from orchestrator.plan.schema import PhaseSpec, Plan, RuleSpec, SweepSpec
+from orchestrator.plan import points, space
+from orchestrator.plan.schema import PhaseSpec, Plan, RuleSpec, SweepSpec, TpeSpec
 from orchestrator.plan.settings import TrialSettings, changes_speed, flat, flat_knobs
 from orchestrator.plan.spelling import nearest
-from orchestrator.plan.study import Asha
+from orchestrator.plan.study import Asha, Stat
 from orchestrator.plan.tree import Loc, parse
 
 # Simulated with Tune's own bracket code, 20 trials, noisy curves, better configs learning slower: the best survives
@@ -20,6 +20,7 @@ MIN_GRACE = 3
 GRACE_PARTS = 4  # grace = max_epochs / 4
 ETA = 2
 LENGTH = ("max_epochs",)  # what the schedule stretches over
+MOST_STARTS = 10  # Optuna's own number
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,35 @@ def stopping(sweep: SweepSpec, trials: int, epochs: int) -> Stopping:
     return Stopping(Asha(grace, sweep.stop.asha.eta), tuple(f"ASHA misleads here: {doubt}" for doubt in doubts))
 
 
+def starts_of(tpe: TpeSpec, axes: Mapping[str, space.Axis]) -> int:
+    """Random trials before the first proposal.
+
+    By default not a share of `trials`, so that more trials keep all that have been run.
+    """
+    return tpe.starts if tpe.starts is not None else min(MOST_STARTS, 2 * len(axes) + 2)
+
+
+def searching(plan: Plan, sweep: SweepSpec) -> Iterable[tuple[str, str]]:
+    """(key, doubt) on proposals that cannot be worth much."""
+    if sweep.search is None or sweep.search.tpe is None or sweep.trials is None:
+        return
+    axes = space.axes_of(sweep.space)
+    starts, size = starts_of(sweep.search.tpe, axes), points.size(axes)
+    if size == sweep.trials:
+        yield (
+            "search",
+            f"all {size} points of the space are run, in whatever order; leave `search` and `trials` out",
+        )
+    elif sweep.trials < 2 * starts:
+        yield (
+            "trials",
+            f"`trials >= {2 * starts}` should hold, twice the random starts, got {sweep.trials}: {starts} of them are "
+            "random; add trials, or give fewer `starts`",
+        )
+    if plan.concurrent is not None and plan.concurrent >= sweep.trials > 1:
+        yield "search", f"`concurrent: {plan.concurrent}` starts all {sweep.trials} trials before one has told anything"
+
+
 def left_out(plan: Plan, sweep: SweepSpec, loc: Loc, baseline: TrialSettings) -> Iterable[str]:
     """Ranges without the baseline's value: such a sweep cannot say that the baseline should stay as it is."""
     axes, known = space.axes_of(sweep.space), flat(baseline.model_dump(mode="json"))
@@ -94,12 +124,20 @@ def rules_left_out(plan: Plan, rules: RuleSpec, loc: Loc, baseline: TrialSetting
             )
 
 
-def faint(plan: Plan, images: int, smallest: float) -> Iterable[str]:
+@dataclass(frozen=True, slots=True)
+class Smallest:
+    """The true difference that a validation set shows 80 % of the time; `why`: what that rests on."""
+
+    value: float
+    why: str
+
+
+def faint(plan: Plan, images: int, smallest: Mapping[Stat, Smallest]) -> Iterable[str]:
     """Expected differences that this many validation images cannot show.
 
     Args:
         images: in the validation set.
-        smallest: the true difference that they show 80 % of the time.
+        smallest: of each statistic.
     """
     for phase in plan.phases:
         home = _home(plan, phase)
@@ -107,12 +145,13 @@ def faint(plan: Plan, images: int, smallest: float) -> Iterable[str]:
             where = plan.origin.tree.by_id((*home, "experiments"), item.id)
             for effect in item.expect:
                 largest = max(abs(effect.low), abs(effect.high))
-                if effect.relative and largest < smallest:
+                least = smallest[effect.stat]
+                if effect.relative and largest < least.value:
                     yield place(
                         plan,
                         (*where, "expect", effect.stat),
-                        f"`|effect| >= {smallest:.4f}` should hold on {images} validation images (found 80 % of the "
-                        f"time), got {largest:.4f}; add validation pages or seeds, or expect `undecided`",
+                        f"`|effect| >= {least.value:.4f}` should hold on {images} validation images (found 80 % of the "
+                        f"time; {least.why}), got {largest:.4f}; add validation pages or seeds, or expect `undecided`",
                     )
 
 

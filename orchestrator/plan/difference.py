@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from orchestrator.plan.making import trial_digest
 from orchestrator.plan.preview import NEW, trials
 from orchestrator.plan.settings import flat
-from orchestrator.plan.study import Experiment, Study, Trial
-from orchestrator.plan.wording import aligned, setting_text, work
+from orchestrator.plan.study import Experiment, Proposals, Study, Trial
+from orchestrator.plan.trials import trial_digest
+from orchestrator.plan.wording import aligned, search_text, setting_text, work
 
 Fate = Literal["reused", "new", "dropped"]
 FATES: tuple[Fate, ...] = ("reused", "new", "dropped")
@@ -130,6 +130,26 @@ def _others(old: Study, new: Study, same_data: bool) -> Iterator[Change]:
             yield Change("new", name, None, "", "; ".join(part for part in (work(item), was) if part))
     for name in before.keys() - after.keys():
         yield Change("dropped", name, None, "", work(before[name]))
+    yield from _proposals(old, new, same_data)
+
+
+def _proposals(old: Study, new: Study, same_data: bool) -> Iterator[Change]:
+    """Trials that sweeps are still to propose: the same where all is the same that they depend on, but for the data."""
+    before, after = (
+        {f"{e.phase}/{e.id}": (_search(e.proposals), e) for p in study.phases for e in p.experiments if e.unproposed}
+        for study in (old, new)
+    )
+    for name, (search, item) in after.items():
+        same = same_data and any(search == other for other, _ in before.values())
+        yield Change("reused" if same else "new", name, None, "", search_text(item))
+    for name, (search, item) in before.items():
+        if not same_data or all(search != other for other, _ in after.values()):
+            yield Change("dropped", name, None, "", search_text(item))
+
+
+def _search(rule: Proposals | None) -> Proposals | None:
+    """Without its identity, which is provisional while the data is not here, and what changes no proposal."""
+    return None if rule is None else replace(rule, sweep="", trials=0, max_epochs=0, stand_ins=())
 
 
 def _bare(item: Experiment) -> Experiment:

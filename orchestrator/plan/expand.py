@@ -15,10 +15,12 @@ from orchestrator.errors import Fault, PlanError
 from orchestrator.plan.advice import plan_warnings
 from orchestrator.plan.data import facts_of, present, read_datasets, read_facts
 from orchestrator.plan.faults import message_of
-from orchestrator.plan.making import Maker, base_settings, differences, trial_digest
+from orchestrator.plan.making import Maker
 from orchestrator.plan.schema import PhaseSpec, Plan
 from orchestrator.plan.settings import flat, overlay
 from orchestrator.plan.study import Datasets, Experiment, Study, Trial, derived_name
+from orchestrator.plan.trials import base_settings, differences, trial_digest
+from orchestrator.storage.mirror import is_url, mirror_of
 
 
 def expand(plan: Plan, require_data: bool = True, pages: bool = True) -> Study:
@@ -58,6 +60,7 @@ def expand(plan: Plan, require_data: bool = True, pages: bool = True) -> Study:
         budget_gpu_h=plan.budget.gpu_hours,
         deadline=plan.budget.deadline,
         data=facts,
+        retries=plan.retries,
     )
 
 
@@ -103,10 +106,12 @@ def derive(study: Study, experiment: Experiment, best: Sequence[Trial]) -> tuple
 
 
 def workspace_of(plan: Plan) -> Path:
-    """The plan's `workspace`, else $ORCHESTRATOR_WORKSPACE/<roadmap>, else ./workspace/<roadmap>."""
-    if plan.workspace is not None:
-        return Path(plan.workspace).expanduser()
-    return Path(os.environ.get("ORCHESTRATOR_WORKSPACE") or "workspace") / plan.roadmap
+    """The plan's `workspace`, else $ORCHESTRATOR_WORKSPACE/<roadmap>, else ./workspace/<roadmap>.
+
+    Of one on s3:// it is the folder that mirrors it on this machine.
+    """
+    place = plan.workspace or f"{os.environ.get('ORCHESTRATOR_WORKSPACE') or 'workspace'}/{plan.roadmap}"
+    return mirror_of(place) if is_url(place) else Path(place).expanduser()
 
 
 def _in_order(plan: Plan) -> list[PhaseSpec]:

@@ -1,7 +1,7 @@
 """What a study will cost and when it ends: expected epochs, GPU-hours, and the schedule played through on N GPUs.
 
 Trainings only: scoring, thresholds and ensembles take minutes. The schedule is that of `run`: phase after phase; within
-one first the trials that are known, by priority, each starting once its GPUs are free; then what is derived from them.
+one by priority, each trial once its GPUs are free, and what is derived from others once all before it has ended.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from orchestrator.plan.making import base_settings
-from orchestrator.plan.pace import Pace, Paces, Past, gpus_of
+from orchestrator.plan.allowance import spent_h
+from orchestrator.plan.pace import Pace, Paces, Past
 from orchestrator.plan.study import Experiment, Study, Trial
+from orchestrator.plan.trials import base_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +106,15 @@ def forecast(study: Study, pasts: Iterable[Past], gpus: Sequence[int], now: date
     stages: list[list[Pace]] = []
     for phase in study.phases:
         fresh: list[Pace] = []  # a training of two experiments is trained once
-        for item in phase.experiments:
+        for item in map(_foreseen, phase.experiments):
+            if item.kind == "derive":
+                stages.append(fresh)
+                fresh = paces.derived(item, *_sources(item, study))
+                continue
             found = {trial.digest: pace for trial, pace in zip(item.trials, paces.of(item), strict=True)}
             fresh += [pace for digest, pace in found.items() if digest not in trials]
             trials |= found
-        again = [paces.derived(item, *_sources(item, study)) for item in phase.experiments if item.kind == "derive"]
-        stages += [fresh, *again]
+        stages.append(fresh)
     waiting = [pace for stage in stages for pace in stage if pace.epochs]
     hours = sum(pace.gpu_hours or 0.0 for pace in waiting)
     unknown = sum(pace.seconds is None for pace in waiting)
@@ -130,15 +134,14 @@ def forecast(study: Study, pasts: Iterable[Past], gpus: Sequence[int], now: date
     )
 
 
+def _foreseen(item: Experiment) -> Experiment:
+    """With what a random search would draw, for the trials that a sweep is still to propose."""
+    return replace(item, trials=(*item.trials, *item.unproposed)) if item.unproposed else item
+
+
 def _spent(study: Study, paces: Paces) -> float:
-    items = [item for phase in study.phases for item in phase.experiments]
-    known = {trial.digest for item in items for trial in item.trials}
-    derived = {(item.phase, item.id) for item in items if item.kind == "derive"}
-    return sum(
-        past.seconds * gpus_of(past.workers, past.gpus) / 3600
-        for past in paces.pasts.values()
-        if past.digest in known or (past.phase, past.experiment) in derived
-    )
+    digests = {trial.digest for phase in study.phases for item in phase.experiments for trial in item.trials}
+    return spent_h(paces.pasts.values(), {phase.id for phase in study.phases}, digests)
 
 
 def _within(budget: float | None, total: float, unknown: int) -> bool | None:

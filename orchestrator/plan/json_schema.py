@@ -42,6 +42,9 @@ def json_schema() -> dict[str, Any]:
         spec.pop("additionalProperties", None)
     definitions["SweepSpec"]["properties"]["space"].pop("additionalProperties", None)
     definitions["StopSpec"] = {"anyOf": [{"enum": ["none", "asha"]}, definitions["StopSpec"]]}
+    definitions["SearchSpec"]["properties"].pop("kind")  # told by the word or by the key
+    definitions["SearchSpec"]["required"] = ["tpe"]
+    definitions["SearchSpec"] = {"anyOf": [{"enum": ["random", "grid", "tpe"]}, definitions["SearchSpec"]]}
     properties = {"extends": {"type": "string", "description": "plan file to build on, relative to this one"}}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

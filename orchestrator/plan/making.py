@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -11,9 +10,9 @@ from pydantic import ValidationError
 
 from detector.config import Postprocess
 from orchestrator.errors import Fault
-from orchestrator.plan import advice, space
+from orchestrator.plan import advice, points, space, twins
 from orchestrator.plan.faults import message_of
-from orchestrator.plan.identity import UNKNOWN_DATA, digest
+from orchestrator.plan.proposals import proposals_of
 from orchestrator.plan.schema import ExperimentSpec, PhaseSpec, Plan, RuleSpec
 from orchestrator.plan.settings import TrialSettings, flat, nested, overlay, validate
 from orchestrator.plan.study import (
@@ -25,37 +24,15 @@ from orchestrator.plan.study import (
     Experiment,
     Gate,
     Phase,
+    Proposals,
     ThresholdSearch,
     Top,
     Trial,
 )
 from orchestrator.plan.tree import Loc
+from orchestrator.plan.trials import after_grace, base_data, make_trial, swept_name
 
 _AFTER = {"train": 0, "derive": 1, "thresholds": 2, "ensemble": 3}
-
-
-def base_data(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of every training of a plan, as plain nested data: `seed`, `metric`, `defaults`."""
-    metric = {key: value for key, value in resolved.get("metric", {}).items() if key != "name"}
-    return overlay({"seed": resolved.get("seed", 0), "metric": metric}, resolved.get("defaults", {}))
-
-
-def base_settings(resolved: Mapping[str, Any]) -> TrialSettings:
-    """`base_data`, validated."""
-    return validate(base_data(resolved))
-
-
-def differences(theirs: Mapping[str, Any], trial: Trial) -> dict[str, Any]:
-    """Dotted settings of a trial that are not `theirs`, the plan's defaults; `workers` among them."""
-    mine = flat(trial.config.model_dump(mode="json")) | {"workers": trial.workers}
-    return {key: value for key, value in mine.items() if value != theirs[key]}
-
-
-def trial_digest(trial: Trial, data: DataFacts | None) -> str:
-    """The identity of a trial on these pages; provisional without them."""
-    if data is None:
-        return digest(trial.config, UNKNOWN_DATA, trial.fold, trial.workers)
-    return digest(trial.config, data.digest, trial.fold, trial.workers, data.folds_digest)
 
 
 class Maker:
@@ -99,6 +76,7 @@ class Maker:
     def experiment(self, phase: PhaseSpec, spec: ExperimentSpec, loc: Loc) -> Experiment:
         trials: tuple[Trial, ...] = ()
         asha: Asha | None = None
+        proposals: Proposals | None = None
         derive = thresholds = ensemble = None
         if spec.source is not None:
             seeds = spec.seeds or ()
@@ -114,11 +92,21 @@ class Maker:
             pool = spec.ensemble.pool
             candidates = self.names.scope(pool) if isinstance(pool, Top) else pool
             views, most = tuple(dict.fromkeys(spec.ensemble.views)), spec.ensemble.max_members
-            ensemble = EnsembleSpec(candidates, views, most, self.rules(spec.ensemble))
+            fusion, weights = spec.ensemble.fusion, spec.ensemble.weights
+            ensemble = EnsembleSpec(candidates, views, most, self.rules(spec.ensemble), fusion, weights)
             self.asked.append((ensemble, f"{phase.id}.{spec.id}", loc))
             self.warnings += advice.rules_left_out(self.plan, spec.ensemble, (*loc, "ensemble"), self.baseline)
         else:
             trials, asha = self.trials(phase, spec, loc)
+            if spec.sweep is not None and len(trials) == spec.sweep.trials:
+                proposals = proposals_of(spec.sweep, trials, overlay(self.base_data, spec.changes), self.data)
+            known = trials if proposals is None else trials[: proposals.starts]
+            seen: set[str] = set()
+            for place, trial in enumerate(trials):  # points that are one training are told, even if not yet certain
+                if place < len(known) or trial.digest in seen:
+                    self.made.append((trial, loc))
+                seen.add(trial.digest)
+            trials = known
         return Experiment(
             id=spec.id,
             phase=phase.id,
@@ -126,6 +114,7 @@ class Maker:
             priority=spec.priority,
             trials=trials,
             asha=asha,
+            proposals=proposals,
             derive=derive,
             thresholds=thresholds,
             ensemble=ensemble,
@@ -152,45 +141,46 @@ class Maker:
         columns = (
             spec.thresh or (base.thresh,),
             unclips or [{}],
+            spec.shape or (base.shape,),
             spec.box_thresh or (base.box_thresh,),
         )
         return tuple(
-            base.model_copy(update={"thresh": thresh, "box_thresh": box, **unclip})
-            for thresh, unclip, box in product(*columns)
+            base.model_copy(update={"thresh": thresh, "box_thresh": box, "shape": shape, **unclip})
+            for thresh, unclip, shape, box in product(*columns)
         )
 
     def trials(self, phase: PhaseSpec, spec: ExperimentSpec, loc: Loc) -> tuple[tuple[Trial, ...], Asha | None]:
-        points, sweep = self.points(spec, loc), spec.sweep is not None
-        width = max(2, len(str(len(points) - 1)))
+        drawn, sweep = self.points(spec, loc), spec.sweep is not None
         trials: list[Trial] = []
-        for index, point in enumerate(points):
+        for index, point in enumerate(drawn):
             data = overlay(overlay(self.base_data, spec.changes), nested(point))
             for fold, seed in product(self.folds(spec) or (None,), spec.seeds or (None,)):
                 settings = self.settings(data if seed is None else data | {"seed": seed}, loc, point)
                 if settings is None:
                     continue
-                parts = [f"{phase.id}/{spec.id}"]
-                parts += [f"{index:0{width}d}"] if sweep else []
+                parts = [swept_name(phase.id, spec.id, index, len(drawn)) if sweep else f"{phase.id}/{spec.id}"]
                 parts += [f"fold{fold}"] if fold is not None else []
                 parts += [f"seed{seed}"] if seed is not None else []
                 trials.append(self.trial("-".join(parts), phase.id, spec.id, settings, fold))
-        self.made += [(trial, loc) for trial in trials]
         if spec.sweep is None or not trials:
             return tuple(trials), None
         self.warnings += advice.left_out(self.plan, spec.sweep, (*loc, "sweep", "space"), self.baseline)
         rule = advice.stopping(spec.sweep, len(trials), max(trial.config.max_epochs for trial in trials))
         self.warnings += [advice.place(self.plan, (*loc, "sweep", "stop"), message) for message in rule.warnings]
+        trials = [after_grace(trial, rule.asha, self.data, self.base_flat) for trial in trials]
+        for key, doubt in advice.searching(self.plan, spec.sweep):
+            self.warnings.append(advice.place(self.plan, (*loc, "sweep", key), doubt))
         return tuple(trials), rule.asha
 
-    def points(self, spec: ExperimentSpec, loc: Loc) -> list[dict[str, Any]]:
+    def points(self, spec: ExperimentSpec, loc: Loc) -> list[Mapping[str, Any]]:
         """The settings that a sweep adds to each of its trials; one empty point without a sweep."""
         if spec.sweep is None:
             return [{}]
         axes = space.axes_of(spec.sweep.space)
         if spec.sweep.trials is None:
-            return space.grid(axes)
+            return [drawn.point for drawn in points.grid(axes)]
         try:
-            return space.draw(axes, spec.sweep.trials, spec.sweep.seed)
+            return [drawn.point for drawn in points.draw(axes, spec.sweep.trials, spec.sweep.seed)]
         except ValueError as error:
             place = (*loc, "sweep", "space")
             self.faults.append(self.tree.near(place).mark.fault(place, str(error)))
@@ -206,17 +196,7 @@ class Maker:
             return None
 
     def trial(self, name: str, phase: str, experiment: str, settings: TrialSettings, fold: int | None) -> Trial:
-        trial = Trial(
-            digest="",
-            name=name,
-            phase=phase,
-            experiment=experiment,
-            config=settings.config(),
-            fold=fold,
-            workers=settings.workers,
-            resources=settings.reserve(),
-        )
-        return replace(trial, digest=trial_digest(trial, self.data), settings=differences(self.base_flat, trial))
+        return make_trial(name, phase, experiment, settings, fold, self.data, self.base_flat)
 
     def refuse_twins(self) -> None:
         """Two trials of one digest are one training under two names: a lost key, mostly."""
@@ -232,10 +212,15 @@ class Maker:
                     loc, f"{trial.name} is the same training as {twin.name} ({shown}); change a setting or remove one"
                 )
             )
+        pages = {} if self.data is None else {t.digest: self.data.pages_of(t.fold) for t, _ in self.made}
+        for loc, message in twins.twins(self.made, pages):
+            self.faults.append(self.tree.near(loc).mark.fault(loc, message))
+        for loc, message in (*twins.same_networks(self.made, pages), *twins.without_effect(self.made)):
+            self.warnings.append(advice.place(self.plan, loc, message))
         for index, (wanted, name, loc) in enumerate(self.asked):
-            twins = [other for known, other, _ in self.asked[:index] if known == wanted]
-            if twins:
-                message = f"{name} asks for the same as {twins[0]}; change something or remove one"
+            others = [other for known, other, _ in self.asked[:index] if known == wanted]
+            if others:
+                message = f"{name} asks for the same as {others[0]}; change something or remove one"
                 self.faults.append(self.tree.near(loc).mark.fault(loc, message))
 
 

@@ -11,15 +11,15 @@ of the m before it. If its rank is open, it does so with probability (m - q) / (
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import ValidationError
 
 from detector.config import Config
-from orchestrator.plan.making import trial_digest
 from orchestrator.plan.study import Asha, DataFacts, Experiment, Resources, Trial
+from orchestrator.plan.trials import trial_digest
 
 DONE = ("finished", "pruned")  # as in the ledger: nothing is left to train
 COSTLY = (  # settings that decide what an epoch costs
@@ -156,13 +156,41 @@ class Paces:
     """The pace of every trial of a study, known from its ledger and its authors."""
 
     def __init__(self, pasts: Iterable[Past], data: DataFacts | None) -> None:
-        self.pasts = {past.digest: past for past in pasts}
+        self.pasts: dict[str, Past] = {}
+        self._data = data
         self._like: dict[tuple[Any, ...], tuple[int, float]] = {}
-        for past in self.pasts.values():
-            key = _key(past, data) if past.epochs else None
-            if key is not None:
-                epochs, seconds = self._like.get(key, (0, 0.0))
-                self._like[key] = epochs + past.epochs, seconds + past.seconds
+        for past in pasts:
+            self.note(past)
+
+    def note(self, past: Past) -> None:
+        """Take in what is known of a training now, in place of what was."""
+        key = _key(past, self._data) if past.epochs else None
+        if key is not None:
+            old = self.pasts.get(past.digest)
+            told = (old.epochs, old.seconds) if old is not None else (0, 0.0)
+            epochs, seconds = self._like.get(key, (0, 0.0))
+            self._like[key] = epochs + past.epochs - told[0], seconds + past.seconds - told[1]
+        self.pasts[past.digest] = past
+
+    def kind(self, trial: Trial) -> tuple[Any, ...]:
+        """Equal for trainings that cost the same."""
+        return _cost_key(trial.config, trial.workers, trial.resources)
+
+    def one(self, experiment: Experiment, trial: Trial) -> Pace:
+        """What is left of one trial that ASHA has let through so far, before it is known which of a sweep it stops."""
+        whole = replace(experiment, trials=(*experiment.trials, *experiment.unproposed))
+        past = self.pasts.get(trial.digest)
+        done = 0 if past is None else past.epochs
+        over = past is not None and past.state in DONE
+        gpus = gpus_of(trial.workers, trial.resources.gpus)
+        each, source = self._seconds(trial)
+        if each is None and experiment.cost_gpu_h is not None:
+            ends = zip(expected_ends(whole), whole.trials, strict=True)
+            weight = sum(end * gpus_of(item.workers, item.resources.gpus) for end, item in ends)
+            each, source = (experiment.cost_gpu_h * 3600 / weight, "author") if weight else (None, source)
+        epochs = 0.0 if over else expected_left(whole, trial, done)
+        most = 0 if over else max(0, trial.config.max_epochs - done)
+        return Pace(epochs, most, None if each is None else epochs * each, gpus, source)
 
     def of(self, experiment: Experiment) -> list[Pace]:
         """What is left of each trial of an experiment."""
@@ -215,8 +243,13 @@ class Paces:
         past = self.pasts.get(trial.digest)
         if past is not None and past.epochs:
             return past.seconds / past.epochs, "own epochs"
-        like = self._like.get(_cost_key(trial.config, trial.workers, trial.resources))
+        like = self._like.get(self.kind(trial))
         return (like[1] / like[0], "like trainings") if like is not None else (None, "unknown")
+
+
+def speaks_for(past: Past, data: DataFacts | None) -> bool:
+    """Whether a training was on these pages, by this code."""
+    return _key(past, data) is not None
 
 
 def _key(past: Past, data: DataFacts | None) -> tuple[Any, ...] | None:

@@ -11,12 +11,14 @@ from typing import Any
 from detector.training.schedule import steps_per_epoch
 from orchestrator.plan.forecast import Forecast
 from orchestrator.plan.pace import Pace
+from orchestrator.plan.preflight import Preflight
 from orchestrator.plan.settings import flat
 from orchestrator.plan.study import DataFacts, Experiment, Phase, Study, Trial, derived_name
-from orchestrator.plan.wording import DIGITS, aligned, effect_text, setting_text, work
+from orchestrator.plan.wording import DIGITS, aligned, effect_text, search_text, setting_text, work
 
 NEW = "new"  # a trial that the ledger has never seen
 WAITING = "waiting"  # for its source
+PROPOSED = "to propose"  # from the results of the trials before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +26,9 @@ class Row:
     """One trial.
 
     Attributes:
-        digest: None for trials that wait for a source.
-        state: as in the ledger; `new` where it has none; `waiting` for trials that wait for a source.
+        digest: None for trials that are not known yet.
+        state: as in the ledger; `new` where it has none; `waiting` for trials that wait for a source; `to propose` for
+            those that a sweep will make of the results before them.
         settings: dotted keys that differ from the plan's defaults.
         epochs: at most, each; `expected`: still to train, with what ASHA stops and the ledger has.
         steps: of the optimizer, an epoch; None while the pages are not there.
@@ -62,16 +65,16 @@ def rows(study: Study, states: Mapping[str, str], paces: Mapping[str, Pace]) -> 
 
 
 def steps(trial: Trial, data: DataFacts) -> int:
-    """Optimizer steps of one epoch; of a fold, with the others' pages, give or take one."""
-    pages = data.train if trial.fold is None or not data.folds else data.train - data.train // data.folds
+    """Optimizer steps of one epoch: ceil(pages / (batch_size x workers x accumulate)), without the fold's pages."""
     config = trial.config
-    return steps_per_epoch(pages, config.batch_size, trial.workers, config.accumulate)[1]
+    return steps_per_epoch(data.pages_of(trial.fold), config.batch_size, trial.workers, config.accumulate)[1]
 
 
 def _of_experiment(
     experiment: Experiment, states: Mapping[str, str], paces: Mapping[str, Pace], data: DataFacts | None
 ) -> Iterable[Row]:
-    mean = _mean([paces[t.digest] for t in experiment.trials if t.digest in paces]) if experiment.asha else None
+    every = (*experiment.trials, *experiment.unproposed)
+    mean = _mean([paces[t.digest] for t in every if t.digest in paces]) if experiment.asha else None
     for trial in experiment.trials:
         pace = paces.get(trial.digest)
         if mean is not None and pace is not None and pace.epochs:
@@ -90,7 +93,28 @@ def _of_experiment(
             None if data is None else steps(trial, data),
             None if pace is None else pace.gpu_hours,
         )
+    yield from _to_propose(experiment, mean, paces)
     yield from _of_derived(experiment)
+
+
+def _to_propose(experiment: Experiment, mean: Pace | None, paces: Mapping[str, Pace]) -> Iterable[Row]:
+    rule = experiment.proposals
+    for stand_in in experiment.unproposed if rule is not None else ():
+        pace = mean or paces.get(stand_in.digest)
+        yield Row(
+            experiment.phase,
+            experiment.id,
+            stand_in.name,
+            None,
+            PROPOSED,
+            {},
+            None if rule is None or "max_epochs" in rule.space else stand_in.config.max_epochs,
+            None if rule is None or "workers" in rule.space else stand_in.workers,
+            experiment.priority,
+            None if pace is None else pace.epochs,
+            None,
+            None if pace is None else pace.gpu_hours,
+        )
 
 
 def _mean(paces: Sequence[Pace]) -> Pace | None:
@@ -118,7 +142,12 @@ def _of_derived(experiment: Experiment) -> Iterable[Row]:
 
 
 def as_json(
-    study: Study, states: Mapping[str, str], coming: Forecast, doubts: Sequence[str] = (), missing: Sequence[str] = ()
+    study: Study,
+    states: Mapping[str, str],
+    coming: Forecast,
+    doubts: Sequence[str] = (),
+    missing: Sequence[str] = (),
+    looked: Preflight | None = None,
 ) -> dict[str, Any]:
     """The preview as plain data; `provisional` says that the digests match no ledger, since the data is not here."""
     listed = rows(study, states, coming.trials)
@@ -128,12 +157,13 @@ def as_json(
         "workspace": str(study.workspace),
         "data": _data_json(study),
         "data_missing": list(missing),
+        "preflight": None if looked is None else looked.as_json(),
         "provisional": study.data is None,
         "phases": [_phase_json(phase) for phase in study.phases],
         "trials": [asdict(row) for row in listed],
         "totals": totals(study, listed),
         "forecast": coming.as_json(),
-        "warnings": [*warnings(study), *doubts],
+        "warnings": [*warnings(study), *_twins(looked), *doubts],
     }
 
 
@@ -157,6 +187,10 @@ def warnings(study: Study) -> tuple[str, ...]:
     return (*study.warnings, *(study.data.notes if study.data is not None else ()))
 
 
+def _twins(looked: Preflight | None) -> list[str]:
+    return [] if looked is None else [str(twin) for twin in looked.twins]
+
+
 def _data_json(study: Study) -> dict[str, Any] | None:
     return None if study.data is None else asdict(study.data)
 
@@ -177,7 +211,7 @@ def _phase_json(phase: Phase) -> dict[str, Any]:
                 "cost_gpu_h": e.cost_gpu_h,
                 "expect": [asdict(effect) for effect in e.expect],
                 "asha": None if e.asha is None else asdict(e.asha),
-                "work": work(e),
+                "work": search_text(e) or work(e),
             }
             for e in phase.experiments
         ],
@@ -188,7 +222,12 @@ def _phase_json(phase: Phase) -> dict[str, Any]:
 
 
 def text(
-    study: Study, states: Mapping[str, str], coming: Forecast, doubts: Sequence[str] = (), missing: Sequence[str] = ()
+    study: Study,
+    states: Mapping[str, str],
+    coming: Forecast,
+    doubts: Sequence[str] = (),
+    missing: Sequence[str] = (),
+    looked: Preflight | None = None,
 ) -> str:
     """The preview for people.
 
@@ -196,10 +235,12 @@ def text(
         states: digest -> state, of the trials that the ledger knows.
         doubts: warnings beside those of the study.
         missing: files and folders of the data that are not there.
+        looked: what was found in its images.
     """
     listed = rows(study, states, coming.trials)
     lines = [f"{study.roadmap}: {study.plan_path}, workspace {study.workspace}", _data_text(study)]
     lines += [f"  not there: {path}" for path in missing]
+    lines += [f"  {part}: {found}" for part, found in looked.sizes.items()] if looked is not None else []
     mine: dict[tuple[str, str], list[Row]] = {}
     for row in listed:
         mine.setdefault((row.phase, row.experiment), []).append(row)
@@ -210,7 +251,7 @@ def text(
             found = mine.get((phase.id, experiment.id), [])
             lines += aligned([_cells(row, study.data is None) for row in found], "    ")
     lines += ["", _totals_text(totals(study, listed)), str(coming)]
-    doubtful = [*warnings(study), *doubts]
+    doubtful = [*warnings(study), *_twins(looked), *doubts]
     if doubtful:
         many = "s" if len(doubtful) > 1 else ""
         lines += ["", f"{len(doubtful)} warning{many}:", *(f"  {line}" for line in doubtful)]
@@ -238,7 +279,7 @@ def _experiment_text(experiment: Experiment) -> str:
     parts += [f"cost {experiment.cost_gpu_h:g} GPU-h"] if experiment.cost_gpu_h is not None else []
     parts += [f"expects {effect_text(effect)}" for effect in experiment.expect]
     parts += [f"ASHA from epoch {experiment.asha.grace}, 1 in {experiment.asha.eta}"] if experiment.asha else []
-    done = work(experiment)
+    done = search_text(experiment) or work(experiment)
     what = f"  {experiment.what}" if experiment.what else ""
     return f"  {experiment.id}{what}  [{'; '.join(parts)}]" + (f"\n    {done}" if done else "")
 
@@ -256,7 +297,7 @@ def _cells(row: Row, provisional: bool) -> tuple[str, ...]:
         "" if row.steps is None else f"{row.steps} steps",
         "" if row.gpu_hours is None else f"{row.gpu_hours:.2f} GPU-h",
         workers,
-        settings or "the defaults",
+        settings or ("by what is known then" if row.state == PROPOSED else "the defaults"),
     )
 
 

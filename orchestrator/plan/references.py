@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from orchestrator.errors import Fault
-from orchestrator.plan import conditions, space
+from orchestrator.plan import conditions, points, space
+from orchestrator.plan.advice import starts_of
 from orchestrator.plan.names import Names
-from orchestrator.plan.schema import ExperimentSpec, PhaseSpec, Plan
+from orchestrator.plan.schema import ExperimentSpec, PhaseSpec, Plan, SweepSpec
 from orchestrator.plan.settings import flat, flat_knobs
 from orchestrator.plan.spelling import nearest
 from orchestrator.plan.study import Top
@@ -164,15 +165,43 @@ def _sweep(spec: ExperimentSpec) -> Iterator[tuple[Loc, str]]:
         return  # reported with its own place by `settings`
     if any(space.relations(axes)):
         return
-    points = space.size(axes)
-    if spec.sweep.trials is None and points is None:
-        yield ("sweep",), "key `trials` is missing; only a space of lists and ranges can be run whole, as a grid"
-    elif spec.sweep.trials is not None and points is not None and spec.sweep.trials > points:
+    yield from _search(spec.sweep, axes, points.size(axes))
+
+
+def _search(sweep: SweepSpec, axes: Mapping[str, space.Axis], size: int | None) -> Iterator[tuple[Loc, str]]:
+    """Whether the way of a sweep's search, its trials and its space go together."""
+    kind = "" if sweep.search is None else sweep.search.kind
+    if kind == "grid":
+        if sweep.trials is not None:
+            yield ("sweep", "trials"), "a grid is run whole; leave `trials` out, or write `search: random`"
+        elif size is None:
+            yield (
+                ("sweep", "search"),
+                "only a space of lists and ranges has a grid; give `trials` and `search: random`",
+            )
+        return
+    if sweep.trials is None:
+        if kind:
+            whole = "" if size is None else f", or leave `search` out for the whole grid of {size}"
+            yield ("sweep",), f"key `trials` is missing; `search: {kind}` needs to know how many{whole}"
+        elif size is None:
+            yield ("sweep",), "key `trials` is missing; only a space of lists and ranges can be run whole, as a grid"
+        return
+    if size is not None and sweep.trials > size:
         yield (
             ("sweep", "trials"),
-            f"`trials <= {points}` must hold, the points of the space, got {spec.sweep.trials}; leave `trials` out "
+            f"`trials <= {size}` must hold, the points of the space, got {sweep.trials}; leave `trials` out "
             "for the whole grid",
         )
+    if sweep.search is not None and sweep.search.tpe is not None:
+        starts, given = starts_of(sweep.search.tpe, axes), sweep.search.tpe.starts is not None
+        if starts >= sweep.trials:
+            remedy = "lower `starts`" if given else "give `tpe: {starts: ...}`"
+            yield (
+                ("sweep", "search", "tpe", "starts") if given else ("sweep", "trials"),
+                f"`starts < trials` must hold, or no trial is proposed, got starts={starts}, trials={sweep.trials}; "
+                f"add trials, {remedy}, or write `search: random`",
+            )
 
 
 def _folds(plan: Plan, spec: ExperimentSpec) -> Iterator[tuple[Loc, str]]:

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from orchestrator.plan.names import Names
-from orchestrator.plan.study import Stat
+from orchestrator.plan.spelling import nearest
+from orchestrator.plan.study import Stat, WeightsWay
 from orchestrator.plan.tree import Tree
 from orchestrator.plan.values import (
     STATS,
@@ -27,6 +28,7 @@ from orchestrator.plan.values import (
     Ratios,
     Score,
     Seeds,
+    Shapes,
     Shrinks,
     TopText,
     View,
@@ -140,15 +142,46 @@ class StopSpec(Part):
         raise ValueError(f"`none`, `asha` or {{asha: {{grace: 5, eta: 2}}}} expected, got {value!r}")
 
 
+class TpeSpec(Part):
+    """Tree-structured Parzen estimators of Optuna: where good trials are dense and others are not."""
+
+    model_config = ConfigDict(title="Tpe")
+    starts: int | None = Field(
+        None, ge=1, description="random trials before the first proposal; default 2 for each setting and 2, at most 10"
+    )
+    candidates: int = Field(24, ge=1, le=10_000, description="points that each proposal is the most promising of")
+
+
+class SearchSpec(Part):
+    """`random`, `grid`, `tpe`, or `{tpe: {starts: 6, candidates: 24}}`."""
+
+    kind: Literal["random", "grid", "tpe"] = Field(description="how trials are found")
+    tpe: TpeSpec | None = Field(None, description="each trial is proposed from the results of those before it")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        if value in ("random", "grid", "tpe"):
+            return {"kind": value} | ({"tpe": {}} if value == "tpe" else {})
+        if isinstance(value, Mapping) and set(value) == {"tpe"}:
+            return {"kind": "tpe", "tpe": {} if value["tpe"] is None else value["tpe"]}
+        hint = nearest(value, ("random", "grid", "tpe")) if isinstance(value, str) else ""
+        hint = hint if "did you mean" in hint else ""
+        raise ValueError(f"`random`, `grid`, `tpe` or {{tpe: {{starts: 6}}}} expected, got {value!r}{hint}")
+
+
 class SweepSpec(Part):
-    """A search over settings, drawn when the plan is read, so that every trial is known beforehand."""
+    """A search over settings: known when the plan is read, or (`search: tpe`) proposed while it runs."""
 
     space: dict[str, Any] = Field(
         description='setting -> "uniform(a, b)", "loguniform(a, b)", a..b, a..b step s, a list of choices; or one of '
         "{by: SETTING, values: {CASE: ...}} and {values: ..., times: SETTING}"
     )
-    trials: int | None = Field(None, ge=1, le=10_000, description="random draws; without it, the whole grid")
-    seed: int = Field(0, ge=0, description="of the draws")
+    trials: int | None = Field(None, ge=1, le=10_000, description="how many; without it, the whole grid")
+    search: SearchSpec | None = Field(
+        None, description="default: `random` with `trials`, else `grid`; `tpe` learns from the trials before"
+    )
+    seed: int = Field(0, ge=0, description="of the draws and proposals")
     stop: StopSpec | None = Field(
         None, description="default: ASHA above 8 trials and 6 epochs where it does not mislead"
     )
@@ -163,6 +196,7 @@ class RuleSpec(Part):
     shrink_ratio: Shrinks | None = Field(
         None, description="the same for unclip: inverse; beside unclip_ratio both ways are tried; step 0.05"
     )
+    shape: Shapes | None = Field(None, description="quad, polygon, or a list of both")
 
 
 class ThresholdSpec(RuleSpec):
@@ -172,12 +206,23 @@ class ThresholdSpec(RuleSpec):
 
 
 class EnsembleSettings(RuleSpec):
-    """Probability maps of several members averaged in one frame."""
+    """Probability maps of several members fused in one frame."""
 
     model_config = ConfigDict(title="Ensemble")
     pool: Pool = Field(description="candidates: top(SCOPE, COUNT) or experiment ids")
-    views: tuple[View, ...] = Field(("identity",), min_length=1, description="each is inverted exactly, then averaged")
+    views: tuple[View, ...] = Field(
+        ("identity",),
+        min_length=1,
+        description="each is inverted exactly, then averaged; others than the first stay only where they surely gain",
+    )
     max_members: int = Field(6, ge=1, le=64, description="members at most")
+    fusion: Literal["mean", "geometric", "logit"] = Field(
+        "mean", description="of the members' maps, weighted: arithmetic, geometric or log-odds mean"
+    )
+    weights: WeightsWay = Field(
+        "equal",
+        description="equal, or learned (greedy, simplex; auto tries both) and kept only where they surely gain",
+    )
 
 
 class ExperimentSpec(Part):
@@ -245,7 +290,10 @@ class Plan(Part):
     defaults: dict[str, Any] = Field({}, description="settings of every training")
     seed: int = Field(0, ge=0, description="seed of every training that sets none")
     concurrent: int | None = Field(None, ge=1, description="trials at once; default: what the cluster holds")
-    workspace: str | None = Field(None, min_length=1, description="folder of all state; default ./workspace/<roadmap>")
+    retries: int = Field(
+        2, ge=0, le=100, description="how often a trial goes on from its last epoch after a lost process, GPU or disk"
+    )
+    workspace: str | None = Field(None, min_length=1, description="folder of all state, or s3://bucket/prefix; default ./workspace/<roadmap>")
     phases: tuple[PhaseSpec, ...] = Field(min_length=1, description="in any order; `needs` decides")
 
     _origin: Origin = PrivateAttr()

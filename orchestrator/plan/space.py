@@ -1,7 +1,4 @@
-"""Sweeps: a space of settings drawn into trials when the plan is read, from the sweep's own seed.
-
-Draw number i of a key depends on (seed, key, i) alone: more trials keep the first ones, and another key in the space
-leaves the draws of the others as they were.
+"""The space of a sweep: which values each setting can have (`points` makes trials of it).
 
 A setting may depend on another of the same space:
 
@@ -12,15 +9,10 @@ A setting may depend on another of the same space:
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, TypeAlias
-from zlib import crc32
-
-import numpy as np
 
 from orchestrator.plan.expressions import Distribution, distribution, span
 from orchestrator.plan.settings import flat_knobs
@@ -28,7 +20,6 @@ from orchestrator.plan.spelling import nearest
 from orchestrator.plan.tree import scalar
 
 Values: TypeAlias = tuple[Any, ...] | Distribution
-ATTEMPTS = 1000  # redraws before a space counts as exhausted
 DIGITS = 6  # significant digits of a drawn number, so that configs can be read and typed again
 FORMS = "{by: SETTING, values: {CASE: ...}} or {values: ..., times: SETTING}"
 
@@ -115,7 +106,7 @@ def relations(axes: Mapping[str, Axis]) -> Iterator[tuple[str, str]]:
             continue
         listed = _reach(axes, other)
         if isinstance(found, By):
-            if any(isinstance(values, Distribution) for values in _parts(axes[other])):
+            if any(isinstance(values, Distribution) for values in parts(axes[other])):
                 yield key, f"`by` needs listed values, and `{other}` is drawn from a distribution; use `times`"
                 continue
             for case, _ in found.cases:
@@ -137,7 +128,7 @@ def _circle(start: str, axes: Mapping[str, Axis]) -> str:
     return ""
 
 
-def _order(axes: Mapping[str, Axis]) -> list[str]:
+def order(axes: Mapping[str, Axis]) -> list[str]:
     """What is depended on first; otherwise as written."""
     ordered: dict[str, None] = {}
 
@@ -152,7 +143,17 @@ def _order(axes: Mapping[str, Axis]) -> list[str]:
     return list(ordered)
 
 
-def _parts(found: Axis) -> tuple[Values, ...]:
+def plain(found: Axis) -> Any:
+    """An axis as plain data, equal however it was written."""
+    if isinstance(found, By):
+        return {"by": found.setting, "values": [[case, plain(values)] for case, values in found.cases]}
+    if isinstance(found, Scaled):
+        return {"values": plain(found.values), "times": found.setting}
+    return [found.kind, found.low, found.high] if isinstance(found, Distribution) else {"choices": list(found)}
+
+
+def parts(found: Axis) -> tuple[Values, ...]:
+    """The values of an axis, of all its cases."""
     if isinstance(found, By):
         return tuple(values for _, values in found.cases)
     return (found.values,) if isinstance(found, Scaled) else (found,)
@@ -165,9 +166,9 @@ def _ends(values: Values) -> tuple[Any, ...]:
 def _reach(axes: Mapping[str, Axis], key: str) -> tuple[Any, ...]:
     """The values that a setting can have; the ends of a distribution."""
     found = axes[key]
-    own = tuple(value for values in _parts(found) for value in _ends(values))
+    own = tuple(value for values in parts(found) for value in _ends(values))
     if isinstance(found, Scaled):
-        return tuple(_times(value, factor) for value in own for factor in _reach(axes, found.setting))
+        return tuple(times(value, factor) for value in own for factor in _reach(axes, found.setting))
     return own
 
 
@@ -180,7 +181,7 @@ def probes(axes: Mapping[str, Axis], key: str) -> Iterator[dict[str, Any]]:
             yield from ({found.setting: case, key: value} for value in _ends(values))
     elif isinstance(found, Scaled):
         for factor, value in product(_reach(axes, found.setting), _ends(found.values)):
-            yield {found.setting: factor, key: _times(value, factor)}
+            yield {found.setting: factor, key: times(value, factor)}
     else:
         yield from ({key: value} for value in _ends(found))
 
@@ -197,72 +198,8 @@ def extent(axes: Mapping[str, Axis], key: str) -> tuple[float, float]:
     return min(reach), max(reach)
 
 
-# --- points ----------------------------------------------------------------------------------------------------------
-
-
-def size(axes: Mapping[str, Axis]) -> int | None:
-    """Points of a finite space; None where a distribution is continuous."""
-    if any(isinstance(values, Distribution) for found in axes.values() for values in _parts(found)):
-        return None
-    tied = {key for key, found in axes.items() if isinstance(found, By | Scaled)}
-    tied |= {found.setting for found in axes.values() if isinstance(found, By | Scaled)}
-    free = [len(found) for key, found in axes.items() if key not in tied and isinstance(found, tuple)]
-    return math.prod(free) * len(grid({key: found for key, found in axes.items() if key in tied}))
-
-
-def grid(axes: Mapping[str, Axis]) -> list[dict[str, Any]]:
-    """Every point of a finite space, the last key running fastest."""
-    points: list[dict[str, Any]] = [{}]
-    for key in _order(axes):
-        points = [made for point in points for made in _grown(point, key, axes[key])]
-    return [_as_written(point, axes) for point in points]
-
-
-def _grown(point: dict[str, Any], key: str, found: Axis) -> list[dict[str, Any]]:
-    values, factor = _here(found, point)
-    if values is None:
-        return [point]
-    return [point | {key: _times(value, factor)} for value in (values if isinstance(values, tuple) else ())]
-
-
-def _here(found: Axis, point: Mapping[str, Any]) -> tuple[Values | None, Any]:
-    """The values of an axis at a point, and what they are multiplied by; None where the setting is left as it was."""
-    if isinstance(found, By):
-        return found.at(point), None
-    if isinstance(found, Scaled):
-        return (found.values, point[found.setting]) if found.setting in point else (None, None)
-    return found, None
-
-
-def draw(axes: Mapping[str, Axis], trials: int, seed: int) -> list[dict[str, Any]]:
-    """`trials` different points, bounds included.
-
-    Raises:
-        ValueError: the space has fewer points.
-    """
-    points: dict[str, dict[str, Any]] = {}
-    order = _order(axes)
-    for index in range(trials):
-        for attempt in range(ATTEMPTS):
-            point: dict[str, Any] = {}
-            for key in order:
-                values, factor = _here(axes[key], point)
-                if values is not None:
-                    point[key] = _times(_one(values, _generator(seed, key, index, attempt)), factor)
-            name = json.dumps(point, sort_keys=True)
-            if name not in points:
-                points[name] = _as_written(point, axes)
-                break
-        else:
-            raise ValueError(f"the space has too few points for {trials} different trials; got {len(points)}")
-    return list(points.values())
-
-
-def _as_written(point: Mapping[str, Any], axes: Mapping[str, Axis]) -> dict[str, Any]:
-    return {key: point[key] for key in axes if key in point}
-
-
-def _times(value: Any, factor: Any) -> Any:
+def times(value: Any, factor: Any) -> Any:
+    """A value times what it depends on, if anything, in `DIGITS` digits."""
     if factor is None:
         return value
     made = value * factor
@@ -275,18 +212,3 @@ def _is_number(value: Any) -> bool:
 
 def _texts(values: tuple[Any, ...]) -> str:
     return ", ".join(dict.fromkeys(repr(value) for value in values if not _is_number(value)))
-
-
-def _generator(seed: int, key: str, index: int, attempt: int) -> np.random.Generator:
-    return np.random.default_rng((seed, crc32(key.encode()), index, attempt))
-
-
-def _one(values: Values, generator: np.random.Generator) -> Any:
-    if isinstance(values, tuple):
-        return values[int(generator.integers(len(values)))]
-    if values.kind == "uniform":
-        number = values.low + (values.high - values.low) * float(generator.random())
-    else:
-        low, high = math.log(values.low), math.log(values.high)
-        number = math.exp(low + (high - low) * float(generator.random()))
-    return min(max(float(f"{number:.{DIGITS}g}"), values.low), values.high)

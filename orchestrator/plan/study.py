@@ -15,6 +15,7 @@ from detector.config import Config, Postprocess
 from detector.types import Page
 
 Stat = Literal["hmean", "precision", "recall"]
+WeightsWay = Literal["equal", "greedy", "simplex", "auto"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,33 @@ class Derive:
 
 
 @dataclass(frozen=True, slots=True)
+class Proposals:
+    """A sweep whose trials are made while it runs, each from what is known by then (`search: tpe`).
+
+    Attributes:
+        sweep: 16 hex digits over all that a proposal depends on; the ledger keeps them under it.
+        trials: of the whole sweep.
+        starts: the first so many are drawn at random when the plan is read.
+        candidates: points that each proposal is the most promising of.
+        seed: of draws and proposals.
+        space: as written, dotted keys.
+        base: nested settings that every point is laid upon.
+        max_epochs: the most that a trial can have.
+        stand_ins: what a random search would draw after the starts, for forecasts; their digests are no trials'.
+    """
+
+    sweep: str
+    trials: int
+    starts: int
+    candidates: int
+    seed: int
+    space: Mapping[str, Any]
+    base: Mapping[str, Any]
+    max_epochs: int
+    stand_ins: tuple[Trial, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ThresholdSearch:
     """Post-processing searched offline, on cached maps. `of`: an experiment's id or a `Top`."""
 
@@ -106,12 +134,17 @@ class ThresholdSearch:
 
 @dataclass(frozen=True, slots=True)
 class EnsembleSpec:
-    """Members whose maps are averaged. `pool` names the candidates; at most `max_members` of them enter."""
+    """Members whose maps are fused. `pool` names the candidates; at most `max_members` of them enter.
+
+    The first of the `views` is taken, the others and learned weights only where they surely gain.
+    """
 
     pool: Top | tuple[str, ...]
     views: tuple[str, ...]
     max_members: int
     rules: tuple[Postprocess, ...]
+    fusion: Literal["mean", "geometric", "logit"] = "mean"
+    weights: WeightsWay = "equal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +152,7 @@ class Experiment:
     """One row of the roadmap.
 
     Exactly one of these holds: `trials` is not empty (known now), `derive` is set (known after its source has run),
-    `thresholds` is set, `ensemble` is set.
+    `thresholds` is set, `ensemble` is set. With `proposals`, `trials` are those known so far, in their order.
     """
 
     id: str
@@ -128,6 +161,7 @@ class Experiment:
     priority: int
     trials: tuple[Trial, ...] = ()
     asha: Asha | None = None
+    proposals: Proposals | None = None
     derive: Derive | None = None
     thresholds: ThresholdSearch | None = None
     ensemble: EnsembleSpec | None = None
@@ -142,6 +176,12 @@ class Experiment:
         if self.ensemble is not None:
             return "ensemble"
         return "derive" if self.derive is not None else "train"
+
+    @property
+    def unproposed(self) -> tuple[Trial, ...]:
+        """Stand-ins for the trials that are still to be proposed."""
+        rule = self.proposals
+        return () if rule is None else rule.stand_ins[max(0, len(self.trials) - rule.starts) :]
 
 
 def derived_name(experiment: Experiment, rank: int, fold: int | None, seed: int | None) -> str:
@@ -210,7 +250,7 @@ class DataFacts:
     Attributes:
         train, val, test: numbers of pages; `train_words`, `val_words` of words.
         digest: as of `Datasets`.
-        folds: how many; 0 without.
+        folds: how many; 0 without. `fold_sizes`: training pages of each.
         folds_digest: over which page is in which fold; empty without folds.
         notes: as of `Datasets`.
     """
@@ -224,6 +264,11 @@ class DataFacts:
     folds: int = 0
     folds_digest: str = ""
     notes: tuple[str, ...] = ()
+    fold_sizes: tuple[int, ...] = ()
+
+    def pages_of(self, fold: int | None) -> int:
+        """Training pages of a trial, with one fold left out."""
+        return self.train if fold is None or fold >= len(self.fold_sizes) else self.train - self.fold_sizes[fold]
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +283,7 @@ class Study:
         warnings: what is allowed but may mislead, each with its place in the plan.
         budget_gpu_h, deadline: the author's limits; the deadline is ISO 8601 with its offset.
         data: what is known of the pages; None while the data is not there, and digests are provisional.
+        retries: how often a trial is started again after a failure that may not come again.
     """
 
     roadmap: str
@@ -253,3 +299,4 @@ class Study:
     budget_gpu_h: float | None = None
     deadline: str | None = None
     data: DataFacts | None = None
+    retries: int = 2

@@ -17,6 +17,7 @@ from orchestrator.plan.study import Effect, Stat, Top
 
 VIEWS = ("identity", "hflip", "vflip", "rot90", "rot180", "rot270")
 VIEW = re.compile(rf"{'|'.join(VIEWS)}|(scale|brightness) (0\.\d*[1-9]\d*|[1-9]\d*(\.\d+)?)")
+SHAPES = ("quad", "polygon")
 STATS: tuple[Stat, ...] = ("hmean", "precision", "recall")
 _ID = r"[A-Za-z0-9][A-Za-z0-9_-]*"
 
@@ -88,6 +89,15 @@ def _values(step: str, low: float, high: float) -> Any:
         return tuple(float(n) for n in dict.fromkeys(numbers))
 
     return read
+
+
+def _shapes(value: Any) -> tuple[str, ...]:
+    """One shape, or several."""
+    shapes = tuple(value) if isinstance(value, list | tuple) else (value,)
+    wrong = [shape for shape in shapes if shape not in SHAPES]
+    if wrong or not shapes:
+        raise ValueError(f"quad, polygon or [quad, polygon] expected, got {value!r}")
+    return tuple(dict.fromkeys(shapes))
 
 
 def _view(value: Any) -> str:
@@ -178,6 +188,12 @@ Seeds = Annotated[tuple[int, ...], PlainValidator(_seeds), WithJsonSchema(_WHOLE
 Fractions = Annotated[tuple[float, ...], PlainValidator(_values("0.05", 0.0, 1.0)), WithJsonSchema(_NUMBERS)]
 Shrinks = Annotated[tuple[float, ...], PlainValidator(_values("0.05", 0.05, 0.95)), WithJsonSchema(_NUMBERS)]
 Ratios = Annotated[tuple[float, ...], PlainValidator(_values("0.1", 0.0, 10.0)), WithJsonSchema(_NUMBERS)]
+_SHAPE = {"enum": list(SHAPES)}
+Shapes = Annotated[
+    tuple[str, ...],
+    PlainValidator(_shapes),
+    WithJsonSchema({"anyOf": [_SHAPE, {"type": "array", "items": _SHAPE, "minItems": 1}]}),
+]
 View = Annotated[str, PlainValidator(_view), WithJsonSchema({**_STRING, "pattern": f"^({VIEW.pattern})$"})]
 Pool = Annotated[
     Top | tuple[str, ...],

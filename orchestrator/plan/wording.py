@@ -27,8 +27,18 @@ def work(experiment: Experiment) -> str:
     if experiment.ensemble is not None:
         spec = experiment.ensemble
         pool = _top(spec.pool) if isinstance(spec.pool, Top) else ", ".join(spec.pool)
-        return f"up to {spec.max_members} members of {pool}; views {', '.join(spec.views)}; {_rules(spec.rules)}"
+        ways = [f"{spec.weights} weights"] if spec.weights != "equal" else []
+        ways += [f"{spec.fusion} fusion"] if spec.fusion != "mean" else []
+        parts = [f"up to {spec.max_members} members of {pool}", f"views {', '.join(spec.views)}", *ways]
+        return "; ".join([*parts, _rules(spec.rules)])
     return ""
+
+
+def search_text(experiment: Experiment) -> str:
+    """How many trials of a sweep that proposes are known, and how many are to come; empty for others."""
+    if experiment.proposals is None:
+        return ""
+    return f"{len(experiment.trials)} trials known, {len(experiment.unproposed)} to be proposed by TPE"
 
 
 def _rules(rules: Sequence[Postprocess]) -> str:

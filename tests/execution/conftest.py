@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import json
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,9 @@ from detector.config import Config, Optimizer
 from orchestrator.execution import cluster
 from orchestrator.execution.training import Train
 from orchestrator.ledger import Ledger
-from orchestrator.plan.study import Asha, Datasets, Experiment, Study, Trial
+from orchestrator.plan.loading import load
+from orchestrator.plan.making import Maker
+from orchestrator.plan.study import Asha, DataFacts, Datasets, Experiment, Phase, Study, Trial
 from orchestrator.records import EpochRow, TrialRecord
 
 
@@ -28,6 +33,9 @@ def two_cpus() -> Iterator[None]:
         ray.cloudpickle.register_pickle_by_value(standins)
         yield
         cluster.disconnect()
+
+
+RESOLVED: Mapping[str, Any] = {"roadmap": "r", "data": {"synthetic": {"train": 1, "val": 1}}}
 
 
 class Seen:
@@ -58,6 +66,45 @@ def make_trial(seed: int, level: float = 0.5, *, epochs: int = 3, workers: int =
 
 def make_experiment(*trials: Trial, asha: Asha | None = None, id: str = "e") -> Experiment:
     return Experiment(id, "p", "what", 1, trials=trials, asha=asha)
+
+
+FACTS = DataFacts(1, 1, 0, 1, 1, "none")
+
+
+def make_sweep(
+    space: Mapping[str, Any],
+    trials: int,
+    starts: int,
+    *,
+    seed: int = 0,
+    epochs: int = 3,
+    asha: Asha | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Experiment:
+    """The sweep `p/e` of a plan, by TPE, as it is before anything has run."""
+    stop = "none" if asha is None else {"asha": {"grace": asha.grace, "eta": asha.eta}}
+    search = {"tpe": {"starts": starts}}
+    sweep = {"space": space, "trials": trials, "seed": seed, "search": search, "stop": stop}
+    return _sweep(json.dumps({"id": "e", "sweep": sweep, "set": changes or {}}), epochs)
+
+
+@functools.cache
+def _sweep(experiment: str, epochs: int) -> Experiment:
+    phase = {"id": "p", "experiments": [json.loads(experiment)]}
+    plan = RESOLVED | {"defaults": {"max_epochs": epochs}, "phases": [phase]}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "plan.yaml"
+        path.write_text(json.dumps(plan))
+        loaded = load(path)
+    maker = Maker(loaded, FACTS)
+    (made,) = maker.phase(loaded.phases[0]).experiments
+    assert maker.faults == []
+    return made
+
+
+def make_swept_study(ledger: Ledger, *experiments: Experiment, concurrent: int | None = None) -> Study:
+    phase = Phase("p", "", (), experiments, {})
+    return replace(make_study(ledger, concurrent), phases=(phase,), data=FACTS, resolved=RESOLVED)
 
 
 @pytest.fixture
