@@ -19,12 +19,12 @@ from detector.errors import DataError
 from detector.metrics.cleval import Counts, cleval, ground_truth
 from detector.types import Float64, Page
 from orchestrator.evaluation.maps import MapStore, digest_of, ensure_maps
+from orchestrator.evaluation.scatter import SCORES_FORMAT as SCORES_FORMAT
 from orchestrator.ledger import Ledger
 from orchestrator.plan.study import Experiment, Phase, Stat, Study, Top, Trial
 
 Variant = Literal["competition", "official"]
 STATS: Final[tuple[Stat, ...]] = ("hmean", "precision", "recall")
-SCORES_FORMAT: Final = 2  # raise it when scoring changes, so that scores of old rules are not taken for new ones
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -30,6 +30,7 @@ from orchestrator.plan.study import DataFacts, Datasets
 MAKER = 1  # version of the page maker's rules that folders are named by; raise it when equal seeds give other pages
 PARTS = ("train", "val", "test")
 SHOWN = 3  # names in a message
+TWINS = 50  # pairs, each of which has to be looked at
 
 
 def present(spec: DataSpec, workspace: Path) -> bool:
@@ -64,7 +65,7 @@ def read_datasets(spec: DataSpec, workspace: Path) -> Datasets:
     for name, pages in (("train", train), ("val", val)):
         if not pages:
             raise DataError(f"data.{name}: no pages; a set needs at least one")
-    hashes = _hashes(chain(bare(train), bare(val)), workspace / "data" / "hashes.json")
+    hashes = image_hashes(chain(bare(train), bare(val)), workspace)
     _refuse_leaks(tuple(bare(train)), tuple(bare(val)), hashes)
     folds = (
         assign([page.name for page in bare(train)], spec.folds.k, spec.folds.seed, spec.folds.group)
@@ -103,6 +104,7 @@ def facts_of(datasets: Datasets) -> DataFacts:
         folds=max(datasets.folds, default=-1) + 1,
         folds_digest=folds_digest(datasets),
         notes=datasets.notes,
+        fold_sizes=tuple(datasets.folds.count(fold) for fold in range(max(datasets.folds, default=-1) + 1)),
     )
 
 
@@ -115,11 +117,12 @@ def read_facts(spec: DataSpec, workspace: Path) -> DataFacts | None:
     if not present(spec, workspace):
         return None
     cache_path = workspace / "data" / "facts.json"
-    signature = _signature(spec, workspace)
+    signature = state_of(spec, workspace)
     known = _known(cache_path)
     if known.get("signature") == signature:
         try:
-            return DataFacts(**{**known["facts"], "notes": tuple(known["facts"]["notes"])})
+            lists = {key: tuple(known["facts"][key]) for key in ("notes", "fold_sizes")}
+            return DataFacts(**{**known["facts"], **lists})
         except (KeyError, TypeError):  # written by another version
             pass
     facts = facts_of(read_datasets(spec, workspace))
@@ -127,7 +130,7 @@ def read_facts(spec: DataSpec, workspace: Path) -> DataFacts | None:
     return facts
 
 
-def _signature(spec: DataSpec, workspace: Path) -> str:
+def state_of(spec: DataSpec, workspace: Path) -> str:
     """Over the plan's data section, the code that reads, and the state of every file."""
     digest = blake2b(f"{TRAINING} {spec.model_dump_json()}".encode(), digest_size=16)
     for part, (listed, images) in sorted(places_of(spec, workspace).items()):
@@ -194,8 +197,9 @@ def _umask() -> int:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _hashes(pages: Iterable[Page], cache_path: Path) -> dict[Path, str]:
+def image_hashes(pages: Iterable[Page], workspace: Path) -> dict[Path, str]:
     """Content hash of every image, from the cache where size and time of change are as they were."""
+    cache_path = workspace / "data" / "hashes.json"
     known = _known(cache_path)
     stats = {page.path: page.path.stat() for page in pages}
     keys = {path: f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}" for path, stat in stats.items()}
@@ -248,14 +252,14 @@ def _refuse_leaks(train: Sequence[Page], val: Sequence[Page], hashes: Mapping[Pa
     twins = [f"{contents[h]} = {page.name}" for page in val if (h := hashes[page.path]) in contents]
     if twins:
         raise DataError(
-            f"data: {len(twins)} images of val are byte for byte in train under other names ({_some(twins)}); remove "
-            "them from one"
+            f"data: {len(twins)} images of val are byte for byte in train under other names ({_some(twins, TWINS)}); "
+            "remove them from one"
         )
 
 
-def _some(items: Sequence[str]) -> str:
-    more = f", {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    return ", ".join(items[:SHOWN]) + more
+def _some(items: Sequence[str], shown: int = SHOWN) -> str:
+    more = f", {len(items) - shown} more" if len(items) > shown else ""
+    return ", ".join(items[:shown]) + more
 
 
 def _digest(train: Sequence[Page], val: Sequence[Page], hashes: Mapping[Path, str]) -> str:

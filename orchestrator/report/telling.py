@@ -13,6 +13,7 @@ from orchestrator.evaluation.champion import Champion
 from orchestrator.evaluation.decisions import Decision, score_text, target_text
 from orchestrator.evaluation.review import Review, is_chosen
 from orchestrator.evaluation.tuning import Tuned, metrics_of
+from orchestrator.execution.admitting import left_out
 from orchestrator.execution.progress import Progress
 from orchestrator.ledger import Ledger
 from orchestrator.plan.study import TARGET, Experiment, Phase, Study, Trial
@@ -43,6 +44,10 @@ class Tell:
     def trial_ended(self, trial: Trial, record: TrialRecord) -> None:
         self._record.trial_ended(trial, record)
         self._progress.trial_ended(trial, record)
+
+    def note(self, line: str) -> None:
+        """What the runner decided, with its numbers."""
+        self._progress.note(line)
 
     def phase(self, phase: Phase) -> None:
         """A phase begins."""
@@ -117,10 +122,10 @@ def faults(state: Review, ledger: Ledger, chosen: frozenset[str] | None) -> list
                 continue
             records = [(trial, ledger.record(trial.digest)) for trial in item.trials]
             bad = [f"{trial.name} failed: {record.reason}" for trial, record in records if record.state == "failed"]
+            bad += [f"left out: {one}" for one in left_out(item, ledger)]
             found += bad
             if outcome.candidate is None and not bad:
                 found.append(f"{item.phase}/{item.id} has no score: {outcome.note}")
-        found += [f"left out: {one}" for one in decision.left_out]
         gate = decision.gate
         if gate is None or gate.expression != TARGET:
             missed = [target_text(target) for target in decision.targets if target.state == "failed"]
@@ -152,6 +157,8 @@ def conclusion(
     if champion is not None:
         lines.append(f"champion: {champion.name}, H {champion.hmean:.4f}: {champion.why}")
     lines += [f"! {fault}" for fault in faults(state, ledger, chosen)]
+    if any(decision.left_out for decision in state.decisions):
+        lines.append("  with a larger `budget` (--set budget.gpu_hours=...) the same command goes on")
     for decision, _, waiting in questions(state, chosen):
         command = how_to_answer(state.study.plan_path, decision.phase, overrides)
         lines.append(f"? shall {', '.join(waiting)} run all the same?  {command}")
