@@ -8,7 +8,7 @@ With weights w that sum to 1 and probabilities p of the members, a pixel becomes
 
     mean       sum w p                                 the linear pool: one sure member is heard by its weight
     geometric  prod p^w                                one member that sees nothing brings it down
-    logit      1 / (1 + exp(-sum w ln(p / (1 - p))))   the logarithmic pool (Genest and Zidek 1986, Statistical Science 1)
+    logit      1 / (1 + exp(-sum w ln(p / (1 - p))))   the logarithmic pool (Genest and Zidek 1986, Stat. Sci. 1)
 
 A byte of 0 stands for all of [0, 1/510): its logarithm is taken at the middle, 1/1020, that of 255 at 1 - 1/1020 where
 1 - p is asked for. Members of one mind come out as they went in.

@@ -15,7 +15,18 @@ from detector.geometry import fit_frame
 from detector.inference.predict import PageMap, words_of_page
 from detector.metrics.cleval import Counts, cleval
 from detector.types import Float64, Page, Word
-from orchestrator.evaluation.thresholds import Table, choose, flat_top, neighbours, score_rules, search, split
+from orchestrator.evaluation.sensitivity import sensitivity
+from orchestrator.evaluation.thresholds import (
+    Table,
+    choose,
+    counts_row,
+    flat_top,
+    hmean_of,
+    neighbours,
+    score_rules,
+    search,
+    split,
+)
 
 RULES = tuple(
     Postprocess(thresh=thresh, box_thresh=box, unclip_ratio=unclip, shape=shape)
@@ -74,7 +85,7 @@ def counts_of(hmean: float) -> Counts:
 
 def table_of(hmean_RN: Float64, rules: tuple[Postprocess, ...]) -> Table:
     names = tuple(f"{index}.png" for index in range(hmean_RN.shape[1]))
-    return Table(rules, names, tuple(tuple(counts_of(value) for value in row) for row in hmean_RN))
+    return Table(rules, names, np.stack([counts_row([counts_of(value) for value in row]) for row in hmean_RN]))
 
 
 def grid(*thresholds: float) -> tuple[Postprocess, ...]:
@@ -85,7 +96,7 @@ def test_ways_to_unclip_are_no_neighbours_and_do_not_part_each_other() -> None:
     # The ratio rules' shrink_ratio, .4, lies between the steps .35 and .45 and must not count as one.
     inverse = [Postprocess(unclip="inverse", shrink_ratio=r) for r in (0.35, 0.45)]
     ratio = [Postprocess(unclip_ratio=r) for r in (1.5, 2.0)]
-    assert neighbours([*inverse, *ratio]).astype(int).tolist() == [
+    assert neighbours([*inverse, *ratio]).toarray().astype(int).tolist() == [
         [1, 1, 0, 0],
         [1, 1, 0, 0],
         [0, 0, 1, 1],
@@ -95,7 +106,7 @@ def test_ways_to_unclip_are_no_neighbours_and_do_not_part_each_other() -> None:
 
 def test_neighbours_are_one_step_apart_in_every_knob() -> None:
     rules = (*grid(0.1, 0.2, 0.3), Postprocess(thresh=0.2, shape="polygon"), Postprocess(thresh=0.3, box_thresh=0.9))
-    assert neighbours(rules).astype(int).tolist() == [
+    assert neighbours(rules).toarray().astype(int).tolist() == [
         [1, 1, 0, 0, 0],
         [1, 1, 1, 0, 1],
         [0, 1, 1, 0, 1],
@@ -156,3 +167,50 @@ def test_parts_cover_every_image_evenly(images: int, parts: int, seed: int) -> N
 def test_a_single_image_is_chosen_on_itself() -> None:
     choice = choose((table_of(np.array([[0.5], [0.9]]), grid(0.1, 0.2)),))
     assert choice.crossfitted.mean("hmean") == pytest.approx(0.9)
+
+
+counts = st.builds(Counts, *[st.integers(0, 400)] * 9)
+
+
+@given(st.lists(counts, min_size=1, max_size=20))
+def test_scores_of_rows_are_those_of_counts(found: list[Counts]) -> None:
+    assert hmean_of(counts_row(found)).tolist() == [count.hmean for count in found]
+
+
+def test_parts_may_be_given() -> None:
+    # Folds of a training: images 0 and 2 in one, 1 and 3 in the other; each is scored under the other's rule.
+    hmean = np.array([[0.9, 0.5, 0.9, 0.5], [0.5, 0.9, 0.5, 0.9]])
+    choice = choose((table_of(hmean, grid(0.1, 0.9)),), part_N=np.array([0, 1, 0, 1]))
+    assert choice.by_part == ((1, 0), (0, 0))
+    assert choice.crossfitted.stat_N("hmean") == pytest.approx([0.5] * 4)
+
+
+def test_a_knob_that_does_nothing_is_said_to() -> None:
+    # The words' scores are 1 and .35 (level 90): box_thresh matters between .3 and .5 and nowhere else, unclip nowhere
+    # at all where nothing moves out (the two ratios are both 0 times an area); thresh .2 finds both words, .4 one.
+    page, page_map = drawn([(10, 10, 40, 10, 255), (10, 40, 40, 10, 90)])
+    rules = [
+        Postprocess(thresh=thresh, box_thresh=box, unclip_ratio=0.0, shape=shape)
+        for thresh, box, shape in product((0.2, 0.4), (0.1, 0.2, 0.3, 0.5, 0.7), ("quad", "polygon"))
+    ]
+    table = search(lambda name: page_map, [page] * 10, rules, "competition", threads=1)
+    found = {knob.name: knob for knob in sensitivity(table, rules[0])}
+    assert list(found) == ["thresh", "box_thresh", "shape"]
+    assert found["box_thresh"].still == ((0.1, 0.3), (0.5, 0.7)) and not found["box_thresh"].does_nothing
+    assert found["shape"].does_nothing and str(found["shape"]) == "shape: no effect from polygon to quad"
+    assert [(p.value, p.best) for p in found["thresh"].points] == [(0.2, 1.0), (0.4, pytest.approx(2 / 3))]
+    assert found["thresh"].loss is not None and found["thresh"].loss.mean == pytest.approx(1 / 3)
+    assert "no effect from 0.1 to 0.3; no effect from 0.5 to 0.7" in str(found["box_thresh"])
+
+
+def test_knobs_of_another_way_to_unclip_are_not_mixed_in() -> None:
+    rules = [
+        *(Postprocess(unclip_ratio=r) for r in (1.5, 2.0)),
+        *(Postprocess(unclip="inverse", shrink_ratio=r) for r in (0.4, 0.5)),
+    ]
+    hmean = np.repeat(np.array([[0.7], [0.8], [0.9], [0.6]]), 10, axis=1)
+    found = {knob.name: knob for knob in sensitivity(table_of(hmean, tuple(rules)), rules[2])}
+    assert [point.best for point in found["unclip_ratio"].points] == pytest.approx([0.7, 0.8])
+    assert found["unclip_ratio"].chosen is None and found["unclip_ratio"].loss is None
+    assert found["shrink_ratio"].chosen == 0.4 and found["shrink_ratio"].loss is not None
+    assert str(found["shrink_ratio"]).startswith("shrink_ratio: 0.5 costs 0.3000 at best; alone it moves H by 0.3000")
