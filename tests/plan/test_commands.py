@@ -190,7 +190,7 @@ LOADED = """
 import sys
 from orchestrator.__main__ import main
 code = main(sys.argv[1:])
-print(code, sorted({"torch", "ray", "mlflow"} & set(sys.modules)), file=sys.stderr)
+print(code, sorted({"torch", "ray", "mlflow", "optuna"} & set(sys.modules)), file=sys.stderr)
 """
 
 
