@@ -1,6 +1,7 @@
 """What a failure of a trial means: a fault of the training, a loss that may not come again, or too little memory.
 
-    fault       the same again would fail the same way: NaN loss, wrong input, a bug, a full disk
+    fault       the same again would fail the same way: NaN loss, wrong input, a bug
+    full        the disk is: everything stops, and the same command goes on once there is room
     transient   a process or connection that is gone, a GPU or a network disk that hiccuped: started again from the last
                 epoch, a few times
     memory      ranks that go on with half a batch: started again, once (`detector.training.micro`)
@@ -17,8 +18,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from detector.errors import InputError, StartAgain, TrainingFailed
+from orchestrator.storage.disk import REASON, is_full
 
-Kind = Literal["fault", "transient", "memory"]
+Kind = Literal["fault", "full", "transient", "memory"]
 
 ERRNOS: Final = (
     *(errno.ESTALE, errno.EIO, errno.EREMOTEIO),  # network disks
@@ -49,6 +51,8 @@ def verdict(error: BaseException) -> Verdict:
     """What one exception means."""
     if isinstance(error, StartAgain):
         return Verdict("memory", _line(error))
+    if is_full(error):
+        return Verdict("full", REASON)
     for cause in _causes(error):
         if reason := _transient(cause):
             return Verdict("transient", reason)
@@ -67,7 +71,7 @@ def of_ranks(failures: Mapping[int, BaseException]) -> tuple[int, BaseException]
         error = failures[rank]
         if isinstance(error, StartAgain):
             return 0, rank
-        fault = verdict(error).kind == "fault"
+        fault = verdict(error).kind in ("fault", "full")
         if fault and isinstance(error, (InputError, TrainingFailed)):
             return 1, rank
         if _by_ray(error):

@@ -18,19 +18,18 @@ import ray
 from ray import train
 from ray.train import RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer, get_device
-from ray.train.v2._internal.exceptions import RayTrainError, UserExceptionWithTraceback
 from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from detector.training.runtime import Epoch
 from orchestrator.execution import cluster
 from orchestrator.execution.asha import EPOCH, VALUE
-from orchestrator.execution.training import Job, fit_trial, scratch, write_epoch, write_failure
+from orchestrator.execution.failures import of_ranks
+from orchestrator.execution.training import Job, fit_trial, scratch, write_epoch
 from orchestrator.execution.words import Word, forget, group_path, heard
 from orchestrator.ledger import Ledger
 
 POLL_S: Final = 0.05
-LOST_PEER: Final = ("closed by peer", "reset by peer", "NCCL communicator was aborted")
 
 
 class _Stopped(Exception):
@@ -41,7 +40,7 @@ def train_ranks(digest: str, job: Job) -> None:
     """Train a trial with Ray Train; runs in Tune's process of the trial.
 
     Raises:
-        TrainingFailedError: the ledger has the trial as `failed`, or, left at `running`, a process was lost.
+        Exception: that of the rank which the others' follow from (`failures.of_ranks`).
     """
     need, ledger = job.needs[digest], job.ledger
     cluster.remove_group(group_path(ledger, digest))
@@ -62,13 +61,11 @@ def train_ranks(digest: str, job: Job) -> None:
         trainer.fit()
     except TrainingFailedError as error:
         failures: Mapping[int, Exception] = getattr(error, "worker_failures", {})
-        if failures and not ledger.done(digest) and not any(_is_loss(failure) for failure in failures.values()):
-            rank, first = min(failures.items())
-            cause = getattr(first, "_base_exc", first)
-            write_failure(
-                ledger, digest, cause, "\n".join([f"rank {rank}:", *getattr(cause, "__notes__", [str(first)])])
-            )
-        raise
+        if not failures:
+            raise
+        rank, cause = of_ranks({rank: getattr(failure, "_base_exc", failure) for rank, failure in failures.items()})
+        cause.add_note(f"(rank {rank} of {need.workers})")
+        raise cause from error
 
 
 class _NoteGroup(WorkerGroupCallback):  # type: ignore[misc]  # Ray is untyped
@@ -101,7 +98,7 @@ def _rank(digest: str, job_reference: Any) -> None:
 def _reporter(digest: str, job: Job, is_first: bool) -> Callable[[Epoch], None]:
     def report(epoch: Epoch) -> None:
         if is_first:
-            write_epoch(job.ledger, digest, epoch)
+            write_epoch(job, digest, epoch)
         train.report({EPOCH: epoch.number, VALUE: epoch.metrics.get(VALUE)})
         if digest in job.judged:
             while (word := heard(job.ledger, digest, epoch.number)) is None:
@@ -110,10 +107,3 @@ def _reporter(digest: str, job: Job, is_first: bool) -> Callable[[Epoch], None]:
                 raise _Stopped
 
     return report
-
-
-def _is_loss(error: BaseException) -> bool:
-    """Whether a rank ended because a process died, its own or a peer's, and not by a fault of the training."""
-    by_ray = isinstance(error, (RayTrainError, ray.exceptions.RayError))
-    raised_here = not by_ray or isinstance(error, UserExceptionWithTraceback)
-    return not raised_here or any(sign in str(error) for sign in LOST_PEER)

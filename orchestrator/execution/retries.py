@@ -6,6 +6,7 @@ leaves it `running`. The driver decides.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 from detector.files import write_text
@@ -14,6 +15,7 @@ from orchestrator.execution.failures import verdict
 from orchestrator.incidents import Incident
 from orchestrator.ledger import Ledger
 from orchestrator.records import ENDED
+from orchestrator.storage.disk import REASON, has_room, refuse
 
 if TYPE_CHECKING:
     from orchestrator.execution.training import Job
@@ -27,10 +29,14 @@ def settle(job: Job, digest: str, error: BaseException, trace: str) -> None:
     ledger = job.ledger
     if ledger.record(digest).state in ENDED:  # pruned meanwhile
         return
+    found = verdict(error)
+    if found.kind == "full":
+        with contextlib.suppress(OSError):  # there may be no room to say so
+            ledger.set_state(digest, "queued", found.reason)
+        return
     note_half(job, digest)
     path = ledger.folder(digest) / "traceback.txt"
     write_text(path, trace)
-    found = verdict(error)
     if found.kind == "fault":
         ledger.set_state(digest, "failed", f"{found.reason} (see {path})")
     else:
@@ -54,10 +60,15 @@ def again(ledger: Ledger, digest: str, run: str, retries: int) -> bool:
     Args:
         run: the search in which retries are counted: who runs a plan again wants it tried again.
         retries: at most.
+
+    Raises:
+        DiskFull: that is why it ended, so that no other trial could go on either.
     """
     record = ledger.record(digest)
     if record.state in ENDED:
         return False
+    if record.reason == REASON or not has_room(ledger.workspace):
+        raise refuse(ledger.workspace)
     if record.state == "queued" and record.reason == HALF:
         return True  # once a training, see `detector.training.micro`
     reason = record.reason if record.state == "queued" and record.reason else LOST

@@ -11,16 +11,16 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from detector.config import Config
-from detector.errors import InputError, TrainingFailed
-from detector.files import write_text
+from detector.errors import TrainingFailed
 from detector.types import Page
 from orchestrator.execution.asha import EPOCH, VALUE
 from orchestrator.execution.cluster import Need
+from orchestrator.execution.retries import note_half, settle
 from orchestrator.ledger import Ledger
 from orchestrator.plan.study import Datasets, Trial
 from orchestrator.records import EpochRow
@@ -50,6 +50,8 @@ class Job:
         trials, needs: by digest.
         judged: digests that ASHA may stop, so that their epochs wait for its word.
         train: None is `detector.fit.fit`, which is imported where it runs: the driver needs no torch.
+        retries: how often a trial is started again after a failure that may not come again.
+        run: names the search; retries are counted in it.
     """
 
     trials: Mapping[str, Trial]
@@ -58,22 +60,48 @@ class Job:
     datasets: Datasets
     ledger: Ledger
     train: Train | None = None
+    retries: int = 2
+    run: str = ""
+
+    def of(self, made: Made) -> Job:
+        """The job of a trial that was made after this one was sent."""
+        digest = made.trial.digest
+        judged = frozenset({digest} if made.judged else ())
+        return replace(self, trials={digest: made.trial}, needs={digest: made.need}, judged=judged)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Made:
+    """A trial that was proposed while a search runs, as it comes with Tune's config."""
+
+    trial: Trial
+    need: Need
+    judged: bool
+
+    def __repr__(self) -> str:
+        return self.trial.name  # Tune makes a tag of it
 
 
 def run_trial(config: Mapping[str, Any], job: Job) -> None:
     """Tune's function trainable: train the trial `config["digest"]` from where its folder stands.
 
     Raises:
-        Exception: what training raised, after the ledger has it as `failed`; or, with the ledger's state left at
-            `running`, a lost process: the trial may be started again.
+        Exception: what training raised, after the ledger has it as `failed`, or as `queued` where the trial may be
+            started again. (A process that is lost leaves it at `running`.)
     """
     digest = config["digest"]
-    if job.needs[digest].workers == 1:
-        _train_here(digest, job)
-    else:
-        from orchestrator.execution.ranks import train_ranks
+    if "made" in config:
+        job = job.of(config["made"])
+    try:
+        if job.needs[digest].workers == 1:
+            _train_here(digest, job)
+        else:
+            from orchestrator.execution.ranks import train_ranks
 
-        train_ranks(digest, job)
+            train_ranks(digest, job)
+    except Exception as error:
+        settle(job, digest, error, traceback.format_exc())
+        raise
 
 
 def _train_here(digest: str, job: Job) -> None:
@@ -81,17 +109,13 @@ def _train_here(digest: str, job: Job) -> None:
     from ray import tune
 
     def report(epoch: Epoch) -> None:
-        row = write_epoch(job.ledger, digest, epoch)
+        row = write_epoch(job, digest, epoch)
         tune.report({EPOCH: row.number, VALUE: row.metrics[VALUE]})  # returns once Tune has decided, or not at all
 
     device = "cuda" if ray.get_gpu_ids() else "cpu"
     with job.ledger.claim(digest, *job.needs[digest].total):
         job.ledger.set_state(digest, "running")
-        try:
-            result = fit_trial(digest, job, device, report, every_rank=False)
-        except Exception as error:
-            write_failure(job.ledger, digest, error, traceback.format_exc())
-            raise
+        result = fit_trial(digest, job, device, report, every_rank=False)
         job.ledger.set_state(digest, "finished", result.stopped)
 
 
@@ -122,8 +146,8 @@ def fit_trial(digest: str, job: Job, device: str, report: Callable[[Epoch], None
     return train(trial.config, job.datasets.train_pages(trial.fold), job.datasets.val, runtime, report)
 
 
-def write_epoch(ledger: Ledger, digest: str, epoch: Epoch) -> EpochRow:
-    """Append an epoch to the ledger.
+def write_epoch(job: Job, digest: str, epoch: Epoch) -> EpochRow:
+    """Append an epoch to the ledger, and what befell the trial before it.
 
     Raises:
         TrainingFailed: what the search looks at is not among the metrics; the names that are there are told.
@@ -133,15 +157,6 @@ def write_epoch(ledger: Ledger, digest: str, epoch: Epoch) -> EpochRow:
         raise TrainingFailed(f"`{VALUE}` must be among the metrics of epoch {epoch.number}, got {names}")
     metrics = {name: float(value) for name, value in epoch.metrics.items()}
     row = EpochRow(epoch.number, metrics, float(epoch.seconds), time.time_ns() // 1_000_000, epoch.best)
-    ledger.append_epoch(digest, row)
+    note_half(job, digest)
+    job.ledger.append_epoch(digest, row)
     return row
-
-
-def write_failure(ledger: Ledger, digest: str, error: BaseException, trace: str) -> None:
-    """Keep why a training ended: the reason in one line, the traceback in a file."""
-    path = ledger.folder(digest) / "traceback.txt"
-    write_text(path, trace)
-    message = (str(error).strip().splitlines() or [""])[0]
-    known = isinstance(error, (InputError, TrainingFailed))
-    reason = message if known else f"{type(error).__name__}: {message}"
-    ledger.set_state(digest, "failed", f"{reason} (see {path})")

@@ -140,6 +140,8 @@ class Recorder:
                 "epochs": last,
                 "best_epoch": record.best_epoch,
                 "best": record.best,
+                "last": record.last,
+                "incidents": [str(incident) for incident in record.incidents],
                 "seconds": record.seconds,
                 "reason": record.reason,
                 "ended_ms": record.ended_ms,
