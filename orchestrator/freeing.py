@@ -54,7 +54,7 @@ def gc(arguments: Namespace) -> Answer:
     if arguments.yes and found.items:
         with ledger.drive():  # no driver may count on what goes
             found = decide()
-            freed = free(found)
+            freed = free(found, ledger)
     return (as_json(_json(found, freed)) if arguments.json else _text(found, freed)), 0
 
 

@@ -14,25 +14,35 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final, cast, get_args
-from urllib.parse import quote, unquote
+from typing import Any, Final, cast
+from urllib.parse import unquote
 
-from detector.checkpoint import META, WEIGHTS
 from detector.files import read_json, write_json
 from orchestrator import incidents
 from orchestrator.errors import LedgerError
 from orchestrator.plan.study import Trial
-from orchestrator.records import ENDED, EpochRow, State, TrialRecord, append_epoch, best_row, read_epochs
+from orchestrator.records import (
+    ENDED,
+    EpochRow,
+    State,
+    Status,
+    TrialRecord,
+    append_epoch,
+    read_epochs,
+    read_status,
+    scores_file,
+)
 from orchestrator.storage.leases import attempts, held, holder, verify
+from orchestrator.storage.mirror import Mirror, following
+from orchestrator.storage.s3 import S3Store
 from orchestrator.storage.stores import FolderStore, Store
+from orchestrator.storage.weights import weights_in
 
 FORMAT: Final = 1
 DRIVER: Final = "driver"
@@ -40,32 +50,25 @@ CLAIM_S: Final = 60.0  # how long a trial waits for an orphan of a killed driver
 
 
 @dataclass(frozen=True, slots=True)
-class _Status:
-    """What state.json holds."""
-
-    state: State = "queued"
-    reason: str = ""
-    host: str = ""
-    pid: int = 0
-    started_ms: int | None = None
-    ended_ms: int | None = None
-    attempts: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Ledger:
     """The trials of one workspace. A plain value: it may be sent to any process that sees the folder."""
 
     workspace: Path
+    url: str = ""
 
     @classmethod
     def open(cls, workspace: Path) -> Ledger:
         """The ledger of `workspace`, which need not exist yet; nothing is written.
 
+        A mirror of a store is brought up to date first, but for the weights, which come when they are needed.
+
         Raises:
-            LedgerError: another version of this software wrote it.
+            LedgerError: another version of this software wrote it, or its store does not answer.
         """
-        ledger = cls(Path(workspace).absolute())  # trials run in folders of their own
+        mirror = Mirror.of(Path(workspace))
+        ledger = cls(Path(workspace).absolute(), mirror.store.url if mirror else "")  # trials run in their own folders
+        if mirror:
+            mirror.bring()
         if ledger._format_path.exists():
             found = read_json(ledger._format_path).get("format")
             if found != FORMAT:
@@ -82,7 +85,31 @@ class Ledger:
     @property
     def _leases(self) -> Store:
         """Where leases are kept: there all machines meet."""
-        return FolderStore(self.workspace)
+        return S3Store(self.url) if self.url else FolderStore(self.workspace)
+
+    @property
+    def _mirror(self) -> Mirror | None:
+        return Mirror.of(self.workspace, self.url) if self.url else None
+
+    def keep(self, *paths: Path) -> None:
+        """Copy what changed here to the store of a mirrored workspace; all of it without paths. Else nothing to do."""
+        if self._mirror is not None:
+            self._mirror.keep(*paths)
+
+    def bring(self, digest: str) -> None:
+        """Bring what other machines did to a trial of a mirrored workspace, but for the weights. Else nothing to do."""
+        if self._mirror is not None:
+            self._mirror.bring(f"trials/{digest}/")
+
+    def stored(self) -> Mapping[Path, int]:
+        """The files of trials in the store of a mirrored workspace, with their bytes; of others there is no store."""
+        return self._mirror.sizes("trials/") if self._mirror else {}
+
+    def remove(self, path: Path) -> None:
+        """Remove a file, from the store of a mirrored workspace, too."""
+        if self._mirror is not None:
+            self._mirror.remove(path)
+        path.unlink(missing_ok=True)
 
     def folder(self, digest: str) -> Path:
         """Where a trial keeps its files; it may not exist yet."""
@@ -102,6 +129,9 @@ class Ledger:
                 self.workspace.mkdir(parents=True, exist_ok=True)
                 remedy = "wait for it, stop it, or use another workspace"
                 stack.enter_context(held(self._leases, DRIVER, "one driver a workspace", remedy, keep=False))
+                if self._mirror is not None:
+                    self._mirror.bring()
+                    stack.enter_context(following(self.keep))
                 if not self._format_path.exists():
                     write_json(self._format_path, {"format": FORMAT})
             except OSError as error:
@@ -127,8 +157,9 @@ class Ledger:
         Raises:
             LedgerError: another process still trains it after `wait_s`.
         """
-        rule = "one process trains a trial"
-        with held(self._leases, _lease(digest), rule, "stop it and run again", wait_s=wait_s, cpus=cpus, gpus=gpus):
+        rule, remedy = "one process trains a trial", "stop it and run again"
+        lease = held(self._leases, lease_of(digest), rule, remedy, wait_s=wait_s, cpus=cpus, gpus=gpus)
+        with lease, self._mirror.training(digest) if self._mirror else nullcontext():
             yield
 
     # --- writing ----------------------------------------------------------------------------------------------------
@@ -145,6 +176,7 @@ class Ledger:
         value = json.loads(json.dumps(value, default=str))
         if not path.exists() or read_json(path) != value:
             write_json(path, value)
+        self.keep(path)
 
     def append_epoch(self, digest: str, row: EpochRow) -> None:
         """Append and sync one epoch.
@@ -154,8 +186,11 @@ class Ledger:
         Raises:
             LedgerError: this process claimed the trial, slept, and another has taken it over.
         """
-        verify(self._leases, _lease(digest))
+        verify(self._leases, lease_of(digest))
+        if row.best:
+            self.keep(self.folder(digest) / "best")
         append_epoch(self.folder(digest) / "epochs.jsonl", row)
+        self.keep(self.folder(digest) / "epochs.jsonl")
 
     def set_state(self, digest: str, state: State, reason: str = "") -> None:
         """Move a trial to `state`. `running` counts an attempt and names this process; the reason is one line."""
@@ -172,15 +207,20 @@ class Ledger:
             )
         elif state in ENDED:
             new = replace(new, ended_ms=now_ms)
-        write_json(self.folder(digest) / "state.json", asdict(new))
+        path = self.folder(digest) / "state.json"
+        write_json(path, asdict(new))
+        self.keep(path)
 
     def put_scores(self, digest: str, key: str, data: Any) -> None:
         """Keep an evaluation of a trial, as JSON, under any `key`."""
-        write_json(self._scores_path(digest, key), data, indent=None)
+        path = self._scores_path(digest, key)
+        write_json(path, data, indent=None)
+        self.keep(path)
 
     def put_proposals(self, sweep: str, data: Any) -> None:
         """Keep what a sweep has proposed so far, as JSON."""
         write_json(self._sweep_path(sweep), data, indent=None)
+        self.keep(self._sweep_path(sweep))
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -214,13 +254,15 @@ class Ledger:
         folder = self.folder(digest) / "scores"
         return tuple(sorted(unquote(path.stem) for path in folder.glob("*.json"))) if folder.is_dir() else ()
 
-    def checkpoint(self, digest: str) -> Path:
-        """The folder of a trial's best checkpoint, its weights included.
+    def best(self, digest: str) -> Path:
+        """The folder of a trial's best checkpoint; its weights are here, unless `gc` has freed them."""
+        if self._mirror is not None:
+            self._mirror.bring(f"trials/{digest}/best/", weights=True)
+        return self.folder(digest) / "best"
 
-        Raises:
-            LedgerError: `gc` has freed them.
-        """
-        return weights_in(self.folder(digest) / "best")
+    def checkpoint(self, digest: str) -> Path:
+        """The same, and LedgerError where they were freed."""
+        return weights_in(self.best(digest))
 
     def maps(self, digest: str) -> tuple[Path, ...]:
         """Where the probability maps of a trial's best checkpoint lie, as far as they are there."""
@@ -238,58 +280,25 @@ class Ledger:
         return self.workspace / "sweeps" / f"{sweep}.json"
 
     def _record(self, digest: str, driving: Any) -> TrialRecord:
-        status = self._status(digest)
-        state: State = "queued" if status.state == "running" and not driving() else status.state
-        rows = read_epochs(self.folder(digest) / "epochs.jsonl")
-        best = best_row(rows)
-        spent = attempts(self._leases, _lease(digest))
-        return TrialRecord(
-            digest=digest,
-            state=state,
-            epochs=rows,
-            best=best.metrics if best else None,
-            best_epoch=best.number if best else None,
-            seconds=sum(row.seconds for row in rows),
-            reason=status.reason,
-            attempts=status.attempts,
-            host=status.host,
-            pid=status.pid,
-            started_ms=status.started_ms,
-            ended_ms=status.ended_ms,
+        status, spent = self._status(digest), attempts(FolderStore(self.workspace), lease_of(digest))
+        if status.state == "running" and not driving():
+            status = replace(status, state="queued")
+        return TrialRecord.of(
+            digest,
+            status,
+            read_epochs(self.folder(digest) / "epochs.jsonl"),
+            incidents.read(self.folder(digest)),
             gpu_s=sum(attempt.seconds * attempt.gpus for attempt in spent),
             cpu_s=sum(attempt.seconds * attempt.cpus for attempt in spent),
-            incidents=incidents.read(self.folder(digest)),
         )
 
-    def _status(self, digest: str) -> _Status:
-        path = self.folder(digest) / "state.json"
-        try:
-            value = read_json(path) if path.exists() else {}
-            status = _Status(**value)
-        except TypeError as error:
-            raise LedgerError(
-                f"{path}: not a trial's state ({error}); remove the file to run the trial again"
-            ) from error
-        if status.state not in get_args(State):
-            raise LedgerError(f"{path}: `state` must be one of {', '.join(get_args(State))}, got {status.state!r}")
-        return status
+    def _status(self, digest: str) -> Status:
+        return read_status(self.folder(digest) / "state.json")
 
     def _scores_path(self, digest: str, key: str) -> Path:
-        name = quote(key, safe="=+,@")
-        if len(name) > 150:  # file systems end at 255 bytes
-            name = f"{name[:100]}-{blake2b(key.encode(), digest_size=8).hexdigest()}"
-        return self.folder(digest) / "scores" / f"{re.sub(r'^[.]', '%2E', name)}.json"
+        return self.folder(digest) / "scores" / scores_file(key)
 
 
-def weights_in(checkpoint: Path) -> Path:
-    """`checkpoint`, unless its weights were freed: LedgerError then."""
-    if (checkpoint / META).is_file() and not (checkpoint / WEIGHTS).exists():
-        raise LedgerError(
-            f"{checkpoint}: these weights are needed again (by a new ensemble, or to score under other rules), but "
-            f"`gc` has freed them; remove {checkpoint.parent} to train that trial anew, or leave it out of the pool"
-        )
-    return checkpoint
-
-
-def _lease(digest: str) -> str:
+def lease_of(digest: str) -> str:
+    """Where the leases of a trial are."""
     return f"trials/{digest}/leases"

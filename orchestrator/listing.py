@@ -1,7 +1,8 @@
 """`runs`: the trials of a plan or of a whole workspace, filtered and in order.
 
-H, P and R are those of a trial's best epoch, as its training reported them. The cost is what it occupied: seconds of
-its GPUs, or of its CPUs where it used none, over all attempts. The age counts from the last thing that happened to it.
+H, P and R are those of a trial's best epoch, as its training reported them; `last H` is that of its last epoch. The
+cost is what it occupied: seconds of its GPUs, or of its CPUs where it used none, over all attempts. The age counts
+from the last thing that happened to it.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from detector.errors import InputError
-from orchestrator.commands import Answer, aligned, as_json, workspace_of
+from orchestrator.commands import Answer, aligned, as_json, known, workspace_of
 from orchestrator.ledger import Ledger
 from orchestrator.plan.spelling import nearest
 from orchestrator.records import State, TrialRecord
+from orchestrator.storage.mirror import is_url
 
 SCORES: Final = ("hmean", "precision", "recall")
 NUMBERS: Final = (*SCORES, "epochs", "attempts", "seconds", "cost", "age")  # what --where compares
@@ -70,25 +72,29 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def runs(arguments: Namespace) -> Answer:
     """List every trial with its state, best scores, cost and age."""
-    if Path(arguments.plan).is_dir():
-        rows = _all(Ledger.open(workspace_of(arguments)))
+    from orchestrator.plan.wording import search_text
+
+    if Path(arguments.plan).is_dir() or is_url(arguments.plan):
+        study, rows = None, _all(Ledger.open(workspace_of(arguments)))
     else:
-        rows = _of_study(study_of(arguments))
+        study = study_of(arguments)
+        rows = _of_study(study)
     rows = _chosen(rows, arguments)
     if arguments.json:
         return as_json(rows), 0
-    head = ("trial", "digest", "state", "epochs", "H", "P", "R", "time", "cost", "age", "")
+    head = ("trial", "digest", "state", "epochs", "H", "P", "R", "last H", "time", "cost", "age", "")
     table = aligned([head, *(_cells(row) for row in rows)]) if rows else ["no trials"]
-    return "\n".join(table), 0
+    experiments = [item for phase in study.phases for item in phase.experiments] if study is not None else []
+    return "\n".join([*table, *(f"{e.phase}/{e.id}: {text}" for e in experiments if (text := search_text(e)))]), 0
 
 
 def study_of(arguments: Namespace) -> Any:
-    """The study of a plan without its pages."""
+    """The study of a plan without its pages, with what its sweeps have proposed so far."""
     from orchestrator.commands import chosen
     from orchestrator.plan.expand import expand
     from orchestrator.plan.loading import load
 
-    return expand(load(arguments.plan, arguments.set, chosen(arguments)), require_data=False, pages=False)
+    return known(expand(load(arguments.plan, arguments.set, chosen(arguments)), require_data=False, pages=False))
 
 
 def _of_study(study: Any) -> list[Row]:
@@ -132,6 +138,7 @@ def _row(ledger: Ledger, record: TrialRecord, phase: str, experiment: str, name:
         "epochs": len(record.epochs),
         "best": None if best is None else {key: _finite(best.get(key)) for key in SCORES},
         "best_epoch": record.best_epoch,
+        "last": None if record.last is None else {key: _finite(record.last.get(key)) for key in SCORES},
         "seconds": record.seconds,
         "cost": cost,
         "cost_unit": f"{unit}_s",
@@ -141,6 +148,7 @@ def _row(ledger: Ledger, record: TrialRecord, phase: str, experiment: str, name:
         "started_ms": record.started_ms,
         "ended_ms": record.ended_ms,
         "reason": record.reason,
+        "incidents": [str(incident) for incident in record.incidents],
         "folder": str(ledger.folder(record.digest)),
         "scores": list(ledger.score_names(record.digest)),
         "maps": [str(path) for path in ledger.maps(record.digest)],
@@ -234,11 +242,14 @@ def _finite(value: float | None) -> float | None:
 
 def _cells(row: Row) -> tuple[str, ...]:
     best = row["best"] or {}
+    last = (row["last"] or {}).get("hmean")
     scores = [f"{best[key]:.4f}" if best.get(key) is not None else "" for key in SCORES]
+    scores += ["" if last is None else f"{last:.4f}"]
+    why = "; ".join([row["reason"], *row["incidents"]] if row["reason"] else row["incidents"])
     spent = _clock(row["seconds"])
     cost = f"{_clock(row['cost'])} {row['cost_unit'][:3].upper()}" if row["cost"] else ""
     age = "" if row["age"] is None else _rough(row["age"])
-    return row["name"], row["digest"], row["state"], str(row["epochs"]), *scores, spent, cost, age, row["reason"]
+    return row["name"], row["digest"], row["state"], str(row["epochs"]), *scores, spent, cost, age, why
 
 
 def _clock(seconds: float) -> str:

@@ -12,9 +12,12 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from hashlib import blake2b
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, get_args
+from urllib.parse import quote
 
+from detector.files import read_json
 from orchestrator.errors import LedgerError
 from orchestrator.incidents import Incident
 from orchestrator.plan.study import Trial
@@ -40,6 +43,19 @@ class EpochRow:
     seconds: float
     time_ms: int
     best: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What state.json holds."""
+
+    state: State = "queued"
+    reason: str = ""
+    host: str = ""
+    pid: int = 0
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +97,31 @@ class TrialRecord:
     def last(self) -> Mapping[str, float] | None:
         """Metrics of the last epoch, or None before the first."""
         return self.epochs[-1].metrics if self.epochs else None
+
+    @classmethod
+    def of(
+        cls,
+        digest: str,
+        status: Status,
+        rows: tuple[EpochRow, ...],
+        incidents: tuple[Incident, ...],
+        *,
+        gpu_s: float,
+        cpu_s: float,
+    ) -> TrialRecord:
+        """What a trial's files say, put together."""
+        best = best_row(rows)
+        return cls(
+            digest=digest,
+            epochs=rows,
+            best=best.metrics if best else None,
+            best_epoch=best.number if best else None,
+            seconds=sum(row.seconds for row in rows),
+            gpu_s=gpu_s,
+            cpu_s=cpu_s,
+            incidents=incidents,
+            **asdict(status),
+        )
 
     @property
     def cost(self) -> tuple[float, Literal["gpu", "cpu"]]:
@@ -168,3 +209,22 @@ def _same(old: EpochRow, new: EpochRow) -> bool:
 
 def _finite(number: float) -> float | None:
     return float(number) if math.isfinite(number) else None
+
+
+def read_status(path: Path) -> Status:
+    """What a state.json says; LedgerError where it is none."""
+    try:
+        status = Status(**(read_json(path) if path.exists() else {}))
+    except TypeError as error:
+        raise LedgerError(f"{path}: not a trial's state ({error}); remove the file to run the trial again") from error
+    if status.state not in get_args(State):
+        raise LedgerError(f"{path}: `state` must be one of {', '.join(get_args(State))}, got {status.state!r}")
+    return status
+
+
+def scores_file(key: str) -> str:
+    """The name of the file for the scores under any key."""
+    name = quote(key, safe="=+,@")
+    if len(name) > 150:  # file systems end at 255 bytes
+        name = f"{name[:100]}-{blake2b(key.encode(), digest_size=8).hexdigest()}"
+    return f"{re.sub(r'^[.]', '%2E', name)}.json"

@@ -161,4 +161,4 @@ def words_of(
 
 
 def _checkpoints(trials: Sequence[Trial], ledger: Ledger) -> list[Path]:
-    return [ledger.folder(trial.digest) / "best" for trial in trials]
+    return [ledger.best(trial.digest) for trial in trials]

@@ -37,7 +37,7 @@ class Item:
 
     Attributes:
         paths: its files or folders.
-        size: bytes that the disk gets back.
+        size: bytes that the disk gets back, or the store where this machine has no copy.
         name: of its trial, as people know it.
         why: nothing needs it any more.
     """
@@ -77,17 +77,18 @@ def freeing(state: Review, ledger: Ledger, keep: int, *, maps: bool = False) -> 
     kept = _kept(state, ledger, records, keep)
     names = {digest: str((ledger.trial(digest) or {}).get("name", digest)) for digest in records}
     links = _links(ledger.workspace / "mlflow" / "artifacts")
+    stored = ledger.stored()
     items: list[Item] = []
     for digest, record in records.items():
         folder = ledger.folder(digest)
         if record.state not in ("finished", "pruned"):
             continue
-        if (folder / STATE).exists():
-            items.append(_files("state", names[digest], [folder / STATE], f"{record.state}: it never goes on"))
-        weights = folder / "best" / WEIGHTS
-        if digest not in kept and weights.exists():
-            copies = [weights, *links.get(_inode(weights), ())]
-            items.append(_files("weights", names[digest], copies, _why_not(record, keep)))
+        state_file, weights = folder / STATE, folder / "best" / WEIGHTS
+        if size := _size([state_file], stored):
+            items.append(Item("state", names[digest], (state_file,), size, f"{record.state}: it never goes on"))
+        copies = [weights, *(links.get(_inode(weights), ()) if weights.exists() else ())]
+        if digest not in kept and (size := _size(copies, stored)):
+            items.append(Item("weights", names[digest], tuple(copies), size, _why_not(record, keep)))
     items += _maps(ledger, kept, names, maps)
     if (scratch := ledger.workspace / "ray").is_dir() and not ledger.driving():
         items.append(Item("scratch", "ray", (scratch,), size_of(scratch), "of a driver that is gone"))
@@ -95,7 +96,7 @@ def freeing(state: Review, ledger: Ledger, keep: int, *, maps: bool = False) -> 
     return Freeing(tuple(sorted(items, key=lambda item: (-item.size, item.name, item.kind))), stays)
 
 
-def free(found: Freeing) -> int:
+def free(found: Freeing, ledger: Ledger) -> int:
     """Remove what was found; bytes that are free now. Maps that a process holds by now stay."""
     freed = 0
     for item in found.items:
@@ -105,7 +106,7 @@ def free(found: Freeing) -> int:
             elif path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
-                path.unlink(missing_ok=True)
+                ledger.remove(path)
         freed += 0 if any(path.exists() for path in item.paths) else item.size
     return freed
 
@@ -212,10 +213,10 @@ def _maps(ledger: Ledger, kept: Mapping[str, str], names: Mapping[str, str], eve
     return found
 
 
-def _files(kind: Kind, name: str, paths: Sequence[Path], why: str) -> Item:
-    """Links to one file count once."""
-    sizes = {_inode(path): path.stat().st_size for path in paths}
-    return Item(kind, name, tuple(paths), sum(sizes.values()), why)
+def _size(paths: Sequence[Path], stored: Mapping[Path, int]) -> int:
+    """Bytes here, links to one file once; of a file that only the store has, its bytes there."""
+    sizes = {_inode(path): path.stat().st_size for path in paths if path.exists()}
+    return sum(sizes.values()) + sum(stored.get(path, 0) for path in paths if not path.exists())
 
 
 def _links(artifacts: Path) -> dict[tuple[int, int], list[Path]]:

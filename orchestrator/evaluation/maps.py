@@ -29,7 +29,7 @@ from detector.data.index import PageIndex
 from detector.files import write_bytes, write_json
 from detector.types import Page
 from orchestrator.evaluation.map_cache import hold, limit_bytes, room, trim
-from orchestrator.ledger import weights_in
+from orchestrator.storage.weights import weights_in
 
 if TYPE_CHECKING:
     from detector.inference.predict import PageMap

@@ -31,7 +31,7 @@ def draw_samples(trial: Trial, study: Study, ledger: Ledger, board: Board) -> Pa
         index: folder / f"{label}.jpg" for index, label in drawn.items() if not (folder / f"{label}.jpg").exists()
     }
     if missing:
-        (store,) = ensure_maps([ledger.folder(trial.digest) / "best"], pages, ledger.workspace)
+        (store,) = ensure_maps([ledger.best(trial.digest)], pages, ledger.workspace)
         for index, path in missing.items():
             page = pages[index]
             found = words_of_page(store.map(page.name), trial.config.postprocess)

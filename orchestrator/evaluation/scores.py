@@ -98,7 +98,7 @@ def evaluate(
         else:
             scores[trial.digest] = ImageScores.from_json(saved)
     if missing and compute:
-        folders = [ledger.folder(trial.digest) / "best" for trial in missing]
+        folders = [ledger.best(trial.digest) for trial in missing]
         stores = ensure_maps(folders, pages, ledger.workspace, on_pages=on_pages)
         truths = [ground_truth(page.words, variant) for page in pages]
         for trial, store in zip(missing, stores, strict=True):

@@ -212,7 +212,7 @@ def tune(experiment: Experiment, study: Study, ledger: Ledger, board: Board, *, 
 def table_of(trial: Trial, rules: Sequence[Postprocess], study: Study, ledger: Ledger) -> Table:
     """What every rule makes of one model's maps of the validation images."""
     pages = validation_pages(study)
-    (store,) = ensure_maps([ledger.folder(trial.digest) / "best"], pages, ledger.workspace)
+    (store,) = ensure_maps([ledger.best(trial.digest)], pages, ledger.workspace)
     return search(store.map, pages, rules, variant_of(study))
 
 

@@ -18,7 +18,9 @@ class Word(Enum):
 
 def say(ledger: Ledger, digest: str, epoch: int, word: Word) -> None:
     """The driver's decision on an epoch."""
-    write_json(_word_path(ledger, digest), {"epoch": epoch, "word": word.value})
+    path = _word_path(ledger, digest)
+    write_json(path, {"epoch": epoch, "word": word.value})
+    ledger.keep(path)
 
 
 def heard(ledger: Ledger, digest: str, epoch: int) -> Word | None:

@@ -62,8 +62,9 @@ def test_a_row_says_where_things_lie_and_what_they_cost(plan: Path, capsys: pyte
     assert TrialRecord("d", "finished", gpu_s=4.0, cpu_s=9.0).cost == (4.0, "gpu")
     assert main(["runs", str(plan)]) == 0
     head, first, *_ = capsys.readouterr().out.splitlines()
-    assert head.split() == ["trial", "digest", "state", "epochs", "H", "P", "R", "time", "cost", "age"]
+    assert head.split() == ["trial", "digest", "state", "epochs", "H", "P", "R", "last", "H", "time", "cost", "age"]
     assert first.split()[:6] == ["one/a-seed0", done["digest"], "finished", "1", "0.5000", "1.0000"]
+    assert done["last"] == done["best"] and done["incidents"] == []
 
 
 @pytest.mark.parametrize(
