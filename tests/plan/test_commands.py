@@ -219,7 +219,9 @@ def test_a_reader_that_leaves_early_is_no_error(plan_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "{\n", "")
 
 
-def test_a_thousand_trials_are_checked_in_two_seconds(tmp_path: Path) -> None:
+def test_a_thousand_trials_are_checked_in_two_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "big.yaml"
     sweeps = "\n".join(
         f"      - {{id: s{i}, set: {{seed: {i}}}, sweep: {{trials: 100, space: "
@@ -233,3 +235,16 @@ def test_a_thousand_trials_are_checked_in_two_seconds(tmp_path: Path) -> None:
     study = expand(load(path), require_data=False)
     assert len({t.digest for e in study.phases[0].experiments for t in e.trials}) == 1000
     assert time.process_time() - started_s < 2.0
+    # The whole command, with data that is there and a ledger that knows every trial.
+    monkeypatch.setenv("ORCHESTRATOR_WORKSPACE", str(tmp_path / "w"))
+    study = expand(load(path))
+    ledger = Ledger.open(study.workspace)
+    for item in study.phases[0].experiments:
+        for trial in item.trials:
+            ledger.register(trial)
+    started_s = time.process_time()
+    code, out, _ = answer(capsys, "check", path, "--json")
+    assert time.process_time() - started_s < 2.0
+    told = json.loads(out)
+    assert code == 0 and len(told["trials"]) == 1000 and told["preflight"]["sizes"]["train"]["files"] == 2
+    assert {row["state"] for row in told["trials"]} == {"queued"}
