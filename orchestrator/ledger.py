@@ -96,10 +96,10 @@ class Ledger:
         if self._mirror is not None:
             self._mirror.keep(*paths)
 
-    def bring(self, digest: str) -> None:
-        """Bring what other machines did to a trial of a mirrored workspace, but for the weights. Else nothing to do."""
-        if self._mirror is not None:
-            self._mirror.bring(f"trials/{digest}/")
+    def bring(self, digest: str, name: str = "") -> None:
+        """Bring what other machines did to a trial that has not ended, but for its weights; or to one file of it."""
+        if self._mirror is not None and self._status(digest).state not in ENDED:
+            self._mirror.bring(f"trials/{digest}/{name}")
 
     def stored(self) -> Mapping[Path, int]:
         """The files of trials in the store of a mirrored workspace, with their bytes; of others there is no store."""
@@ -194,6 +194,7 @@ class Ledger:
 
     def set_state(self, digest: str, state: State, reason: str = "") -> None:
         """Move a trial to `state`. `running` counts an attempt and names this process; the reason is one line."""
+        self.bring(digest, "state.json")
         old, now_ms = self._status(digest), time.time_ns() // 1_000_000
         new = replace(old, state=state, reason=" ".join(reason.split()))
         if state == "running":
@@ -207,9 +208,10 @@ class Ledger:
             )
         elif state in ENDED:
             new = replace(new, ended_ms=now_ms)
-        path = self.folder(digest) / "state.json"
-        write_json(path, asdict(new))
-        self.keep(path)
+        folder = self.folder(digest)
+        write_json(folder / "state.json", asdict(new))
+        if self._mirror is not None:  # with what was told of it before: incidents, a traceback
+            self.keep(*(path for path in folder.iterdir() if path.is_file() and path.suffix != ".safetensors"))
 
     def put_scores(self, digest: str, key: str, data: Any) -> None:
         """Keep an evaluation of a trial, as JSON, under any `key`."""

@@ -155,6 +155,7 @@ class _Watch:
         self.epochs(digest)
 
     def epochs(self, digest: str) -> None:
+        self._ledger.bring(digest)
         record = self._ledger.record(digest)
         self._guard.saw(record)
         for row in record.epochs:

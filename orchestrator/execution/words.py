@@ -26,6 +26,7 @@ def say(ledger: Ledger, digest: str, epoch: int, word: Word) -> None:
 def heard(ledger: Ledger, digest: str, epoch: int) -> Word | None:
     """The decision on `epoch`, or None while there is none."""
     path = _word_path(ledger, digest)
+    ledger.bring(digest, path.name)  # where the driver is on another machine
     if not path.exists():
         return None
     value = read_json(path)

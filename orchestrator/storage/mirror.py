@@ -36,7 +36,7 @@ EVERY_S: Final = 1.0
 HEAVY: Final = ".safetensors"
 LEASES: Final = "leases"  # written to the store by their holders alone
 # Of a trial, kept by the process that trains it; if others did so, too, an older one could come last.
-TRAINED: Final = frozenset({"epochs.jsonl", "last.safetensors", "best", "state.json", "word.json", "group.json"})
+TRAINED: Final = frozenset({"epochs.jsonl", "last.safetensors", "best", "state.json"})
 
 
 def is_url(workspace: str) -> bool:

@@ -1,10 +1,14 @@
-"""A full disk, a real one of 1 MB: nothing that was written is lost, what fails says so, and it goes on afterwards."""
+"""A full disk, a real one of 1 MB or so: nothing that was written is lost, what fails says so, and it can go on."""
 
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,20 +23,24 @@ from orchestrator.tracking.journal import Journal
 DIGEST = "00ff00ff00ff00ff"
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MB."""
-    place = tmp_path / "small"
+@contextmanager
+def mounted(place: Path, size: str) -> Iterator[Path]:
+    """A file system of `size`; the test is skipped where mounting is not permitted."""
     place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True, text=True, check=False
-    )
+    options = ["-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+    mounted = subprocess.run(["mount", *options], capture_output=True, text=True, check=False)
     if mounted.returncode:
         pytest.skip(f"mounting is not permitted here: {mounted.stderr.strip()}")
     try:
         yield place
     finally:
         subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    with mounted(tmp_path / "small", "1m") as place:
+        yield place
 
 
 def fill(place: Path) -> Path:
@@ -110,3 +118,46 @@ def test_a_full_disk_is_known_through_what_follows_from_it() -> None:
     assert not is_full(None)
     with pytest.raises(KeyError), told(Path()):
         raise KeyError
+
+
+PLAN = """
+roadmap: tiny
+data: {synthetic: {train: 4, val: 2, size: 160}}
+defaults:
+  {encoder: mobilenetv3_small_050, encoder_weights: none, inner_channels: 16, output_channels: 16, image_size: 160,
+   batch_size: 2, max_epochs: 6, resources: {cpus: 1}}
+phases: [{id: one, experiments: [{id: a}]}]
+"""
+
+
+@pytest.mark.slow
+def test_a_driver_stops_with_a_message_and_goes_on_once_there_is_room(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(PLAN)
+    root = Path(__file__).resolve().parents[2]
+    with mounted(tmp_path / "disk", "200m") as place:
+        taken = {"ORCHESTRATOR_WORKSPACE": str(place / "w"), "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))} | taken
+
+        def start() -> subprocess.Popen[str]:
+            command = [sys.executable, "-m", "orchestrator", "tiny.yaml"]
+            pipe = subprocess.PIPE
+            return subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+        def epochs() -> list[int]:
+            return [row.number for record in Ledger.open(place / "w" / "tiny").records() for row in record.epochs]
+
+        first, until = start(), time.monotonic() + 400
+        while not epochs():
+            assert first.poll() is None and time.monotonic() < until, first.communicate()
+            time.sleep(0.1)
+        ballast = fill(place)
+        out, err = first.communicate(timeout=400)
+        assert first.returncode == 2, out + err
+        assert "the disk is full" in err and "run the same command again" in err and "Traceback" not in err
+        kept = epochs()
+        assert kept == list(range(1, len(kept) + 1)) and len(kept) < 6
+        ballast.unlink()
+        second = start()
+        out, err = second.communicate(timeout=400)
+        assert second.returncode == 0, out + err
+        assert epochs() == [1, 2, 3, 4, 5, 6]
