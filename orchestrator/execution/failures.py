@@ -4,6 +4,7 @@
     full        the disk is: everything stops, and the same command goes on once there is room
     transient   a process or connection that is gone, a GPU or a network disk that hiccuped: started again from the last
                 epoch, a few times
+    held        another process has the trial (this one was cut off for long, or that one was): it is left to that one
     memory      ranks that go on with half a batch: started again, once (`detector.training.micro`)
 
 Classes of Ray and torch are told by their module and name: the driver knows both kinds of error and loads no torch.
@@ -18,9 +19,10 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from detector.errors import InputError, StartAgain, TrainingFailed
+from orchestrator.errors import LedgerError
 from orchestrator.storage.disk import REASON, is_full
 
-Kind = Literal["fault", "full", "transient", "memory"]
+Kind = Literal["fault", "full", "held", "transient", "memory"]
 
 ERRNOS: Final = (
     *(errno.ESTALE, errno.EIO, errno.EREMOTEIO),  # network disks
@@ -29,6 +31,7 @@ ERRNOS: Final = (
 )
 # Loader processes and our own messages hand an OSError on as text.
 DISK_SIGNS: Final = tuple(os.strerror(code) for code in ERRNOS)
+HELD_SIGNS: Final = ("one process trains a trial", "another took over")  # of `ledger.claim` and of its lease
 PEER_SIGNS: Final = ("closed by peer", "reset by peer", "NCCL communicator was aborted")
 LOST_SIGNS: Final = ("DataLoader worker", "NCCL error", "NCCL Error", "Watchdog caught collective operation timeout")
 GPU_SIGNS: Final = ("CUDA error", "CUDNN_STATUS_EXECUTION_FAILED", "CUDNN_STATUS_INTERNAL_ERROR", "CUBLAS_STATUS_EXECU")
@@ -53,6 +56,8 @@ def verdict(error: BaseException) -> Verdict:
         return Verdict("memory", _line(error))
     if is_full(error):
         return Verdict("full", REASON)
+    if isinstance(error, LedgerError) and any(sign in str(error) for sign in HELD_SIGNS):
+        return Verdict("held", _line(error))
     for cause in _causes(error):
         if reason := _transient(cause):
             return Verdict("transient", reason)
@@ -101,8 +106,6 @@ def _transient(error: BaseException) -> str:
         return f"{name}: {_line(error)}"
     if isinstance(error, (OSError, InputError)) and any(sign in text for sign in DISK_SIGNS):
         return f"{name}: {_line(error)}"
-    if name == "LedgerError" and "one process trains a trial" in text:
-        return _line(error)  # one that is cut off still holds it, until its lease runs out
     if not isinstance(error, RuntimeError):
         return ""
     if any(sign in text for sign in GPU_SIGNS):

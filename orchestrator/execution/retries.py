@@ -34,6 +34,8 @@ def settle(job: Job, digest: str, error: BaseException, trace: str) -> None:
         with contextlib.suppress(OSError):  # there may be no room to say so
             ledger.set_state(digest, "queued", found.reason)
         return
+    if found.kind == "held":
+        return  # its state is the other's to write
     note_half(job, digest)
     path = ledger.folder(digest) / "traceback.txt"
     write_text(path, trace)
