@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import cast
 
 from detector.errors import InputError
-from orchestrator.errors import LedgerError
 from orchestrator.evaluation.answers import WORDS, Answer, Word, give, standing
 from orchestrator.evaluation.decisions import Decision, GateOutcome
 from orchestrator.evaluation.history import with_history
@@ -48,6 +47,8 @@ def questions(state: Review, chosen: frozenset[str] | None = None) -> list[tuple
 def answered(state: Review, ledger: Ledger, chosen: frozenset[str] | None, say: Callable[[str], None]) -> bool:
     """Whether a person lets something that waits go on: by `answer` while the plan ran, or now, on a terminal."""
     words = []
+    if questions(state, chosen):
+        Ledger.open(ledger.workspace)  # brings answers that were given on other machines
     for decision, gate, waiting in questions(state, chosen):
         answer = standing(ledger.workspace, decision.phase, gate.expression, gate.numbers)
         if answer is None and sys.stdin.isatty() and sys.stdout.isatty():
@@ -91,8 +92,12 @@ def answer_gate(plan: str | Path, phase: str, word: Word, because: str, override
         why = "it has no gate" if gate is None else f"{gate}; otherwise: {gate.otherwise}"
         raise InputError(f"{plan}: phase `{phase}` asks nothing ({why}); nothing was recorded")
     answer = give(ledger.workspace, phase, word, because, seen(gate))
-    note(study, ledger, decision, gate, answer)
-    page.write(review(with_history(study, ledger), ledger, own), ledger)
+    if ledger.driving():  # it tells the rest itself
+        ledger.keep(ledger.workspace / "answers")
+    else:
+        note(study, ledger, decision, gate, answer)
+        page.write(review(with_history(study, ledger), ledger, own), ledger)
+        ledger.keep()
     told = f"phase {phase}: {replace(gate, answer=answer)}"
     if word == "stop":
         return told
@@ -106,13 +111,10 @@ def how_to_answer(plan: str | Path, phase: str, overrides: Sequence[str]) -> str
 
 
 def note(study: Study, ledger: Ledger, decision: Decision, gate: GateOutcome, answer: Answer) -> None:
-    """Tell the journal, and so MLflow's run of the phase; a driver that holds the journal tells it itself."""
+    """Tell the journal, and so MLflow's run of the phase, while no driver does."""
     told = replace(decision, gate=replace(gate, answer=answer))
-    try:
-        with Journal(ledger.workspace) as journal:
-            Recorder(journal, study).decision(told.phase, told.as_json(), told.markdown())
-    except LedgerError:
-        return
+    with Journal(ledger.workspace) as journal:
+        Recorder(journal, study).decision(told.phase, told.as_json(), told.markdown())
 
 
 def seen(gate: GateOutcome) -> tuple[str, str, str]:

@@ -186,3 +186,10 @@ def test_a_damaged_answer_says_so(home: Home, capsys: pytest.CaptureFixture[str]
     path.write_text('[{"word": "yes"}]')
     assert main(["report", str(home.plan)]) == 2
     assert f"{path}: not an answer: {{'word': 'yes'}}; remove the file to be asked again" in capsys.readouterr().err
+
+
+def test_beside_a_running_driver_the_answer_is_left_to_it(home: Home) -> None:
+    with home.ledger.drive():
+        assert main(["answer", str(home.plan), "one", "go-on", "--because", "seen"]) == 0
+    assert not (home.study.workspace / "journal.jsonl").exists()
+    assert home.review().decisions[0].as_json()["gate"]["answer"]["because"] == "seen"
