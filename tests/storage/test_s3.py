@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -11,9 +12,11 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
+from workspaces import STATE_BYTES, WEIGHT_BYTES, finish, study_of, write_plan
 
 from detector.config import Config
 from detector.files import write_bytes, write_json
+from orchestrator.__main__ import main
 from orchestrator.errors import LedgerError
 from orchestrator.ledger import Ledger, lease_of
 from orchestrator.plan.study import Trial
@@ -156,6 +159,26 @@ def test_bringing_does_not_disturb_a_training_on_the_same_machine(s3_url: str) -
         assert ledger.record(DIGEST).epochs == (row(1),)
     Ledger.open(ledger.workspace)
     assert ledger.record(DIGEST).epochs == ()
+
+
+def test_gc_frees_the_store_and_runs_lists_it(
+    s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = write_plan(tmp_path, workspace=s3_url)
+    study, ledger, trials = study_of(plan)
+    with ledger.drive():
+        for level, trial in enumerate(trials.values(), start=3):
+            finish(study, ledger, trial, level)
+            ledger.keep(ledger.folder(trial.digest))
+    monkeypatch.setenv("ORCHESTRATOR_CACHE", str(tmp_path / "second"))  # a machine that has no weights of its own
+    assert main(["gc", str(plan), "--keep", "1", "--yes", "--json"]) == 0
+    freed = json.loads(capsys.readouterr().out)
+    # seeds 0, 1 and 2 are not of the best 1 of one/a; all 5 have ended
+    assert freed["freed"] == freed["bytes"] == 3 * WEIGHT_BYTES + 5 * STATE_BYTES
+    left = {listed.name.split("/")[1] for listed in S3Store(s3_url).list("trials/") if "safetensors" in listed.name}
+    assert left == {trials["one/a-seed3"].digest, trials["one/b"].digest}
+    assert main(["runs", s3_url, "--state", "finished", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 5
 
 
 @pytest.mark.parametrize("url", ["s3://", "s3://B", "s3://bucket//x", "s3://-b-/x"])

@@ -32,9 +32,9 @@ phases:
 WEIGHT_BYTES, STATE_BYTES, MAP_BYTES = 1000, 3000, 500
 
 
-def write_plan(folder: Path, name: str = "plan.yaml", more: str = "") -> Path:
+def write_plan(folder: Path, name: str = "plan.yaml", more: str = "", workspace: str = "") -> Path:
     path = folder / name
-    path.write_text(PLAN.format(workspace=folder / "w", more=more))
+    path.write_text(PLAN.format(workspace=workspace or folder / "w", more=more))
     return path
 
 
