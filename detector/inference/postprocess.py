@@ -15,6 +15,7 @@ A text's holes (the inside of a ring) belong to it; text inside a hole is found 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -116,11 +117,14 @@ def words_from_candidates(candidates: Candidates, rule: Postprocess) -> Detectio
     boxes = smallest_rectangles(candidates.points_P2, candidates.ends_N, order)
     large = _covered(boxes, candidates.pixels_N[order]) >= rule.min_side_px**2
     order, boxes = order[large][: rule.max_candidates], boxes[large][: rule.max_candidates]
-    quads = _offset_quads(boxes, candidates.pixels_N[order], rule)
-    polygons = [np.ascontiguousarray(quad) for quad in quads]
-    if rule.shape == "polygon":
+    if rule.shape == "quad":
+        polygons = list(_offset_quads(boxes, candidates.pixels_N[order], rule))
+    else:
         outlines = _offset_outlines(candidates, order, rule)
-        polygons = [quad if outline is None else outline for outline, quad in zip(outlines, polygons, strict=True)]
+        polygons = [outline for outline in outlines if outline is not None]
+        if len(polygons) < len(outlines):
+            quads = _offset_quads(boxes, candidates.pixels_N[order], rule)
+            polygons = [quad if outline is None else outline for outline, quad in zip(outlines, quads, strict=True)]
     return Detections(tuple(polygons), scores[order])
 
 
@@ -160,14 +164,11 @@ def _offset_outlines(candidates: Candidates, order_N: NDArray[np.int64], rule: P
     join = MITRE if rule.unclip == "inverse" else ROUND
     vertices, until = offset_outlines(points, ends, distance_N, CLIPPER_SCALE, ARC_TOLERANCE_PX * CLIPPER_SCALE, join)
     vertices_P2 = vertices / CLIPPER_SCALE
-    outlines: list[Float64 | None] = []
-    start = first = 0
-    for end, last, distance in zip(ends.tolist(), until.tolist(), distance_N.tolist(), strict=True):
-        if last > first:
-            outlines.append(vertices_P2[first:last])
-        else:
-            outlines.append(_clipped(points[start:end], distance, join) if end - start >= 3 else None)
-        start, first = end, last
+    starts, firsts = [0, *ends.tolist()], [0, *until.tolist()]
+    outlines: list[Float64 | None] = [vertices_P2[first:last] for first, last in pairwise(firsts)]
+    for n in np.flatnonzero(np.diff(until, prepend=0) == 0).tolist():
+        contour = points[starts[n] : starts[n + 1]]
+        outlines[n] = _clipped(contour, float(distance_N[n]), join) if len(contour) >= 3 else None
     return outlines
 
 

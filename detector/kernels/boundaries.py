@@ -1,9 +1,11 @@
 """Compiled loops for polygons: the outer boundary of a closed path that may cross itself, as clipper's union gives it.
 
-Shapes: R vertices (and edges) of a path, in clipper's integers, (x, y) with y down; F vertices of its boundary. Where
-the path crosses itself, the boundary goes on along the other edge, from a point with the arithmetic of Clipper 6.4.2
-(IntersectPoint). Paths that touch themselves, or cross where clipper's rounding decides, are left to clipper: 9 % of
-words.
+Shapes: R vertices (and edges) of a path, in clipper's integers, (x, y) with y down; B blocks of edges that follow each
+other on the path; F vertices of its boundary. Where the path crosses itself, the boundary goes on along the other edge,
+from a point with the arithmetic of Clipper 6.4.2 (IntersectPoint, TopX). Clipper sweeps upwards from one vertex's
+height to the next and sees a crossing at the first height where the whole x of the two edges have changed their order:
+that is asked here too. Paths that touch themselves, or cross where an edge ends at a doubtful height, are left to
+clipper.
 """
 
 from __future__ import annotations
@@ -13,8 +15,11 @@ from numpy.typing import NDArray
 
 from detector.kernels.polygons import compiled
 
+Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
-NEAR = 1.5  # of clipper's integers
+Edge = tuple[int, int, int, int, float]
+NEAR = 2  # of clipper's integers
+FAR = 1 << 40  # beyond every coordinate
 
 
 @compiled
@@ -44,220 +49,210 @@ def drop_collinear(path_R2: Int64, size: int) -> int:
 
 
 @compiled
-def boundary(path_R2: Int64) -> Int64:
+def boundary(path_R2: Int64, out_F2: Int64) -> int:
     """The outer boundary of what a closed path goes around to the right, from its topmost, leftmost vertex on.
 
-    Empty where the path touches itself, so that clipper's rounding would decide.
+    Args:
+        path_R2: the path.
+        out_F2: where the boundary is written; room for 2 R + 8 vertices.
+
+    Returns:
+        The number of vertices; 0 where clipper's rounding would decide.
     """
     count = len(path_R2)
-    out_F2 = np.empty((2 * count + 8, 2), dtype=np.int64)
     if count < 3:
-        return out_F2[:0]
+        return 0
     first = 0
     for v in range(1, count):
         if path_R2[v, 1] < path_R2[first, 1] or (
             path_R2[v, 1] == path_R2[first, 1] and path_R2[v, 0] < path_R2[first, 0]
         ):
             first = v
-    out_F2[0] = path_R2[first]
-    heads_R, rows_K3 = _crossings(path_R2)
-    size, edge, share, origin = 1, first, 0.0, -1
-    while True:
-        if size >= len(out_F2) - 1:
-            return out_F2[:0]
-        crossing, back = _next_crossing(path_R2, heads_R, rows_K3, edge, share, origin)
+    boxes_4R, blocks_4B, length = _boxes(path_R2)
+    near_R = np.empty(count + 1, dtype=np.int64)
+    out_F2[0, 0], out_F2[0, 1] = path_R2[first, 0], path_R2[first, 1]
+    size, edge, share, origin, crossed = 1, first, 0.0, -1, False
+    while size < 2 * count + 8:
+        found = _in_reach(boxes_4R, blocks_4B, length, edge, near_R)
+        crossing, back = _next_crossing(path_R2, near_R[:found], edge, share, origin)
         if crossing == -2:
-            return out_F2[:0]
+            return 0
         if crossing < 0:
             edge, share, origin = (edge + 1 if edge + 1 < count else 0), 0.0, -1
             if edge == first:
-                break
+                return 0 if crossed and _too_near(out_F2, size - 1, 0) else drop_collinear(out_F2, size)
             out_F2[size, 0], out_F2[size, 1] = path_R2[edge, 0], path_R2[edge, 1]
         else:
-            out_F2[size] = _meeting(path_R2, edge, crossing)
-            if _is_delicate(path_R2, edge, crossing, out_F2[size]):
-                return out_F2[:0]
+            sure, out_F2[size, 0], out_F2[size, 1] = _meeting(path_R2, edge, crossing)
+            if not sure:
+                return 0
             edge, share, origin = crossing, back, edge
+        if (origin >= 0 or crossed) and _too_near(out_F2, size - 1, size):
+            return 0
+        crossed = origin >= 0
         size += 1
-    return out_F2[: drop_collinear(out_F2, size)]
+    return 0
 
 
 @compiled
-def _crossings(path_R2: Int64) -> tuple[Int64, Int64]:
-    """Which edges cross or touch; neighbours do not count.
+def _too_near(out_F2: Int64, one: int, two: int) -> bool:
+    """Whether two vertices stand at one height so close that clipper may round them apart, or together."""
+    return bool((out_F2[one, 1] == out_F2[two, 1]) & (abs(out_F2[one, 0] - out_F2[two, 0]) <= NEAR))
 
-    Edges are put in order along the path's longer side, and each is held only against those that begin before it ends:
-    the cost of a word grows with its edges and not with their square.
 
-    Returns:
-        Each edge's first row of the second array (R), -1 where nothing meets it; rows (K, 3) of the next row or -1,
-        the other edge, and 1 where the two touch, else 0.
+@compiled
+def _boxes(path_R2: Int64) -> tuple[Int32, Int32, int]:
+    """The upright box (left, top, right, bottom) of each edge and of each block of edges, and how many make a block.
+
+    A path does not wander about: the edges near one edge lie in few blocks, so with blocks of sqrt(R) edges the cost of
+    a word grows with R sqrt(R) at most.
     """
     count = len(path_R2)
-    edges_R, columns_R2, boxes_R4 = _in_order(path_R2)
-    heads_R = np.full(count, -1, dtype=np.int64)
-    rows_K3 = np.empty((4 * count, 3), dtype=np.int64)
+    length = max(int(np.sqrt(count)), 1)
+    boxes_4R = np.empty((4, count), dtype=np.int32)
+    for v in range(count):
+        u = v + 1 if v + 1 < count else 0
+        boxes_4R[0, v], boxes_4R[2, v] = min(path_R2[v, 0], path_R2[u, 0]), max(path_R2[v, 0], path_R2[u, 0])
+        boxes_4R[1, v], boxes_4R[3, v] = min(path_R2[v, 1], path_R2[u, 1]), max(path_R2[v, 1], path_R2[u, 1])
+    blocks_4B = np.empty((4, (count + length - 1) // length), dtype=np.int32)
+    for b in range(blocks_4B.shape[1]):
+        low, high = b * length, min((b + 1) * length, count)
+        left, top, right, bottom = boxes_4R[0, low], boxes_4R[1, low], boxes_4R[2, low], boxes_4R[3, low]
+        for v in range(low + 1, high):
+            left, top = min(left, boxes_4R[0, v]), min(top, boxes_4R[1, v])
+            right, bottom = max(right, boxes_4R[2, v]), max(bottom, boxes_4R[3, v])
+        blocks_4B[0, b], blocks_4B[1, b], blocks_4B[2, b], blocks_4B[3, b] = left, top, right, bottom
+    return boxes_4R, blocks_4B, length
+
+
+@compiled
+def _in_reach(boxes_4R: Int32, blocks_4B: Int32, length: int, edge: int, near_R: Int64) -> int:
+    """Writes the edges whose boxes meet that of `edge` to `near_R`; returns how many."""
+    left, top, right, bottom = boxes_4R[0, edge], boxes_4R[1, edge], boxes_4R[2, edge], boxes_4R[3, edge]
     size = 0
-    for i in range(count):
-        one, last = edges_R[i], columns_R2[i, 1]
-        left, top, right, bottom = boxes_R4[i, 0], boxes_R4[i, 1], boxes_R4[i, 2], boxes_R4[i, 3]
-        for j in range(i + 1, count):
-            if columns_R2[j, 0] > last:
-                break
-            if (boxes_R4[j, 1] > bottom) | (boxes_R4[j, 3] < top) | (boxes_R4[j, 0] > right) | (boxes_R4[j, 2] < left):
-                continue
-            two = edges_R[j]
-            if abs(one - two) == 1 or abs(one - two) == count - 1:
-                continue
-            meets = _meets(path_R2, one, two)
-            if meets == 0:
-                continue
-            if size + 2 > len(rows_K3):
-                rows_K3 = np.concatenate((rows_K3, rows_K3))
-            rows_K3[size, 0], rows_K3[size, 1], rows_K3[size, 2] = heads_R[one], two, meets - 1
-            rows_K3[size + 1, 0], rows_K3[size + 1, 1], rows_K3[size + 1, 2] = heads_R[two], one, meets - 1
-            heads_R[one], heads_R[two] = size, size + 1
-            size += 2
-    return heads_R, rows_K3
-
-
-@compiled
-def _in_order(path_R2: Int64) -> tuple[Int64, Int64, Int64]:
-    """Edges by where they begin along the path's longer side, which is cut into columns.
-
-    Returns:
-        The edges in this order (R); the first and the last column of each (R, 2); the box of each (R, 4): left, top,
-        right, bottom.
-    """
-    count = len(path_R2)
-    low_x = high_x = path_R2[0, 0]
-    low_y = high_y = path_R2[0, 1]
-    for v in range(1, count):
-        low_x, high_x = min(low_x, path_R2[v, 0]), max(high_x, path_R2[v, 0])
-        low_y, high_y = min(low_y, path_R2[v, 1]), max(high_y, path_R2[v, 1])
-    axis, low, extent = (0, low_x, high_x - low_x) if high_x - low_x >= high_y - low_y else (1, low_y, high_y - low_y)
-    shift = 0
-    while extent >> shift >= 2 * count:
-        shift += 1
-    starts_C = np.zeros((extent >> shift) + 2, dtype=np.int64)  # where each column's edges start
-    for v in range(count):
-        u = v + 1 if v + 1 < count else 0
-        starts_C[((min(path_R2[v, axis], path_R2[u, axis]) - low) >> shift) + 1] += 1
-    for column in range(1, len(starts_C)):
-        starts_C[column] += starts_C[column - 1]
-    edges_R, columns_R2 = np.empty(count, dtype=np.int64), np.empty((count, 2), dtype=np.int64)
-    boxes_R4 = np.empty((count, 4), dtype=np.int64)
-    for v in range(count):
-        u = v + 1 if v + 1 < count else 0
-        column = (min(path_R2[v, axis], path_R2[u, axis]) - low) >> shift
-        at = starts_C[column]
-        starts_C[column] += 1
-        edges_R[at] = v
-        columns_R2[at, 0], columns_R2[at, 1] = column, (max(path_R2[v, axis], path_R2[u, axis]) - low) >> shift
-        boxes_R4[at, 0], boxes_R4[at, 1] = min(path_R2[v, 0], path_R2[u, 0]), min(path_R2[v, 1], path_R2[u, 1])
-        boxes_R4[at, 2], boxes_R4[at, 3] = max(path_R2[v, 0], path_R2[u, 0]), max(path_R2[v, 1], path_R2[u, 1])
-    return edges_R, columns_R2, boxes_R4
-
-
-@compiled
-def _sides(path_R2: Int64, one: int, two: int) -> tuple[int, int, int, int]:
-    """On which side of edge `one` the ends of `two` lie, and on which of `two` those of `one`: signs; 0 on its line."""
-    count = len(path_R2)
-    to, until = one + 1 if one + 1 < count else 0, two + 1 if two + 1 < count else 0
-    ax, ay, bx, by = path_R2[one, 0], path_R2[one, 1], path_R2[to, 0], path_R2[to, 1]
-    cx, cy, ex, ey = path_R2[two, 0], path_R2[two, 1], path_R2[until, 0], path_R2[until, 1]
-    side_c = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-    side_e = (bx - ax) * (ey - ay) - (by - ay) * (ex - ax)
-    side_a = (ex - cx) * (ay - cy) - (ey - cy) * (ax - cx)
-    side_b = (ex - cx) * (by - cy) - (ey - cy) * (bx - cx)
-    return side_c, side_e, side_a, side_b
-
-
-@compiled
-def _meets(path_R2: Int64, one: int, two: int) -> int:
-    """0 where two edges keep apart, 1 where they cross, 2 where they touch: an end of one lies on the other."""
-    side_c, side_e, side_a, side_b = _sides(path_R2, one, two)
-    if (side_c > 0 and side_e > 0) or (side_c < 0 and side_e < 0):
-        return 0
-    if (side_a > 0 and side_b > 0) or (side_a < 0 and side_b < 0):
-        return 0
-    return 2 if side_c == 0 or side_e == 0 or side_a == 0 or side_b == 0 else 1
-
-
-@compiled
-def _next_crossing(
-    path_R2: Int64, heads_R: Int64, rows_K3: Int64, edge: int, share: float, origin: int
-) -> tuple[int, float]:
-    """The edge that crosses `edge` first beyond `share` of it, and how far along that is; -1: none; -2: they touch.
-
-    `origin` crosses at `share` itself and is not asked. `heads_R` and `rows_K3` are those of `_crossings`.
-    """
-    found, nearest, back, tied = -1, 2.0, 0.0, False
-    row = heads_R[edge]
-    while row >= 0:
-        other, touches = rows_K3[row, 1], rows_K3[row, 2]
-        row = rows_K3[row, 0]
-        if other == origin:
+    for b in range(blocks_4B.shape[1]):
+        if (blocks_4B[0, b] > right) | (blocks_4B[1, b] > bottom) | (blocks_4B[2, b] < left) | (blocks_4B[3, b] < top):
             continue
-        if touches:
-            return -2, 0.0
-        side_c, side_e, side_a, side_b = _sides(path_R2, edge, other)
-        at = side_a / float(side_a - side_b)
-        if at == share:
-            return -2, 0.0
-        if share < at <= nearest:
-            tied = at == nearest
-            found, nearest, back = other, at, side_c / float(side_c - side_e)
-    return (-2, 0.0) if tied else (found, back)
+        for v in range(b * length, min((b + 1) * length, boxes_4R.shape[1])):
+            near_R[size] = v  # written in any case: a branch would be guessed wrong too often
+            size += (
+                (boxes_4R[0, v] <= right)
+                & (boxes_4R[1, v] <= bottom)
+                & (boxes_4R[2, v] >= left)
+                & (boxes_4R[3, v] >= top)
+            )
+    return size
 
 
 @compiled
-def _meeting(path_R2: Int64, one: int, two: int) -> Int64:
-    """Where two edges cross, with the arithmetic and rounding of Clipper::IntersectPoint."""
+def _next_crossing(path_R2: Int64, near_K: Int64, edge: int, share: float, origin: int) -> tuple[int, float]:
+    """The edge of `near_K` that crosses `edge` first beyond `share` of it, and how far along the other that is.
+
+    -1: none crosses; -2: one touches, or two cross at almost the same place. Neighbours do not count, nor `origin`,
+    which crosses at `share` itself.
+    """
     count = len(path_R2)
-    met_2 = np.empty(2, dtype=np.int64)
-    bot_x, bot_y, top_x, top_y, slope = _edge(path_R2[one], path_R2[one + 1 if one + 1 < count else 0])
-    bot_u, bot_v, top_u, top_v, tilt = _edge(path_R2[two], path_R2[two + 1 if two + 1 < count else 0])
-    if bot_y == top_y or bot_v == top_v:  # a horizontal edge is met where the other one is at its height
-        if bot_y == top_y:
-            bot_x, bot_v, bot_y, bot_u, slope = bot_u, bot_y, bot_v, bot_x, tilt
-        met_2[0], met_2[1] = bot_x + rounded(slope * (bot_v - bot_y)), bot_v
-    elif bot_x == top_x:
-        met_2[0], met_2[1] = bot_x, rounded(bot_x / tilt + (bot_v - bot_u / tilt))
+    before, after = edge - 1 if edge > 0 else count - 1, edge + 1 if edge + 1 < count else 0
+    ax, ay = path_R2[edge, 0], path_R2[edge, 1]
+    dx, dy = path_R2[after, 0] - ax, path_R2[after, 1] - ay
+    found, nearest, second, back = -1, 2.0, 2.0, 0.0
+    for k in range(len(near_K)):
+        other = near_K[k]
+        if (other == edge) | (other == before) | (other == after) | (other == origin):
+            continue
+        until = other + 1 if other + 1 < count else 0
+        cx, cy = path_R2[other, 0] - ax, path_R2[other, 1] - ay
+        ex, ey = path_R2[until, 0] - ax, path_R2[until, 1] - ay
+        # On which side of one edge the other one's ends lie: the sign.
+        side_c, side_e = dx * cy - dy * cx, dx * ey - dy * ex
+        if ((side_c > 0) & (side_e > 0)) | ((side_c < 0) & (side_e < 0)):
+            continue
+        side_a = (ey - cy) * cx - (ex - cx) * cy
+        side_b = (ex - cx) * (dy - cy) - (ey - cy) * (dx - cx)
+        if ((side_a > 0) & (side_b > 0)) | ((side_a < 0) & (side_b < 0)):
+            continue
+        at = side_a / float(side_a - side_b) if side_a != side_b else share
+        if side_c == 0 or side_e == 0 or side_a == 0 or side_b == 0 or at == share:
+            return -2, 0.0
+        if share < at < nearest:
+            second = nearest
+            found, nearest, back = other, at, side_c / float(side_c - side_e)
+        elif share < at < second:
+            second = at
+    if found < 0:
+        return -1, 0.0
+    # Three edges that cross within a unit or two: which crossing comes first is a matter of clipper's rounding.
+    gap = min(second - nearest, nearest - share if origin >= 0 else 2.0)
+    return (-2, 0.0) if gap * max(abs(dx), abs(dy)) < NEAR else (found, back)
+
+
+@compiled
+def _meeting(path_R2: Int64, one: int, two: int) -> tuple[bool, int, int]:
+    """Whether clipper sees two edges cross where they do, and where that is for it (Clipper::IntersectPoint)."""
+    count = len(path_R2)
+    a, b = (
+        _edge(path_R2, one, one + 1 if one + 1 < count else 0),
+        _edge(path_R2, two, two + 1 if two + 1 < count else 0),
+    )
+    bot_x, bot_y, top_x, top_y, slope = a
+    bot_u, bot_v, top_u, top_v, tilt = b
+    if bot_y == top_y:  # a horizontal edge is met where the other one is at its height
+        return True, _x_at(b, bot_y), bot_y
+    if bot_v == top_v:
+        return True, _x_at(a, bot_v), bot_v
+    if slope > tilt:  # clipper's first edge is the one on the left below the crossing, where y is larger
+        a, b = b, a
+        bot_x, bot_y, top_x, top_y, slope = a
+        bot_u, bot_v, top_u, top_v, tilt = b
+    if bot_x == top_x:
+        x, y = bot_x, bot_x / tilt + (bot_v - bot_u / tilt)
     elif bot_u == top_u:
-        met_2[0], met_2[1] = bot_u, rounded(bot_u / slope + (bot_y - bot_x / slope))
+        x, y = bot_u, bot_u / slope + (bot_y - bot_x / slope)
     else:
         b1, b2 = bot_x - bot_y * slope, bot_u - bot_v * tilt
-        q = (b2 - b1) / (slope - tilt)
-        met_2[0] = rounded(slope * q + b1) if abs(slope) < abs(tilt) else rounded(tilt * q + b2)
-        met_2[1] = rounded(q)
-    return met_2
+        y = (b2 - b1) / (slope - tilt)
+        x = rounded(slope * y + b1) if abs(slope) < abs(tilt) else rounded(tilt * y + b2)
+    met_y = rounded(y)
+    above, below = _heights(path_R2, y)
+    apart, crossed = _x_at(b, below) - _x_at(a, below), _x_at(a, above) - _x_at(b, above)
+    if apart < 0 or (apart == 0 and (bot_y == below or bot_v == below)):
+        return False, 0, 0
+    if crossed < 0 or not above <= met_y <= below:
+        return False, 0, 0
+    if crossed > 0:
+        return True, x, met_y
+    # Not seen yet at this height, but at the next one if both edges reach it; clipper then puts the point back here.
+    following = _heights(path_R2, above - 0.5)[0]
+    if top_y == above or top_v == above or _x_at(a, following) <= _x_at(b, following):
+        return False, 0, 0
+    if met_y > above:
+        x = _x_at(a if abs(slope) <= abs(tilt) else b, above)
+    return True, x, above
 
 
 @compiled
-def _is_delicate(path_R2: Int64, one: int, two: int, met_2: Int64) -> bool:
-    """Whether clipper may see a crossing in another place.
-
-    It sweeps from one vertex's height to the next and compares edges there at whole x: where two that cross are less
-    than `NEAR` apart at such a height, their order may be the wrong one.
-    """
-    count = len(path_R2)
-    _, bot_y, _, top_y, slope = _edge(path_R2[one], path_R2[one + 1 if one + 1 < count else 0])
-    _, bot_v, _, top_v, tilt = _edge(path_R2[two], path_R2[two + 1 if two + 1 < count else 0])
-    if bot_y == top_y or bot_v == top_v:
-        return False
-    low, high, apart = max(top_y, top_v), min(bot_y, bot_v), abs(slope - tilt)
-    for v in range(count):
-        y = path_R2[v, 1]
-        if low <= y <= high and abs(y - met_2[1]) * apart < NEAR:
-            return True
-    return False
+def _heights(path_R2: Int64, y: float) -> tuple[int, int]:
+    """The vertices' heights next to y: clipper's sweep stops there. Above it (or at it) and below it."""
+    above, below = -FAR, FAR
+    for v in range(len(path_R2)):
+        height = int(path_R2[v, 1])
+        above = max(above, height if height <= y else -FAR)
+        below = min(below, height if height > y else FAR)
+    return above, below
 
 
 @compiled
-def _edge(a_2: Int64, b_2: Int64) -> tuple[int, int, int, int, float]:
-    """Lower end, upper end and dx/dy of an edge; y points down."""
-    if a_2[1] < b_2[1]:
-        a_2, b_2 = b_2, a_2
-    rise = float(b_2[1] - a_2[1])
-    return a_2[0], a_2[1], b_2[0], b_2[1], (float(b_2[0] - a_2[0]) / rise if rise != 0.0 else 0.0)
+def _x_at(edge: Edge, y: int) -> int:
+    """The whole x of an edge at a height (Clipper's TopX)."""
+    bot_x, bot_y, top_x, top_y, slope = edge
+    return top_x if y == top_y else bot_x + rounded(slope * (y - bot_y))
+
+
+@compiled
+def _edge(path_R2: Int64, a: int, b: int) -> Edge:
+    """Lower end (x, y), upper end (x, y) and dx/dy of an edge between two vertices; y points down."""
+    if path_R2[a, 1] < path_R2[b, 1]:
+        a, b = b, a
+    rise = float(path_R2[b, 1] - path_R2[a, 1])
+    slope = float(path_R2[b, 0] - path_R2[a, 0]) / rise if rise != 0.0 else 0.0
+    return path_R2[a, 0], path_R2[a, 1], path_R2[b, 0], path_R2[b, 1], slope

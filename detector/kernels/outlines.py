@@ -45,26 +45,30 @@ def offset_outlines(
         outline_V2 = points_P2[start : ends_N[n]].astype(np.int64) * scale + scale // 2
         start = ends_N[n]
         if len(outline_V2) >= 3 and distance_N[n] * scale >= 1.0:
-            raw_R2 = _raw_path(_rightwards(outline_V2), distance_N[n] * scale, arc, join)
-            found_F2 = boundary(raw_R2)
-            if size + len(found_F2) > len(result_Q2):
-                larger_Q2 = np.empty((2 * (size + len(found_F2)), 2), dtype=np.int64)
+            if _doubled_area(outline_V2) < 0:  # as clipper turns it
+                outline_V2 = outline_V2[::-1].copy()
+            raw_R2 = _raw_path(outline_V2, distance_N[n] * scale, arc, join)
+            room = size + 2 * len(raw_R2) + 8
+            if room > len(result_Q2):
+                larger_Q2 = np.empty((2 * room, 2), dtype=np.int64)
                 larger_Q2[:size] = result_Q2[:size]
                 result_Q2 = larger_Q2
-            result_Q2[size : size + len(found_F2)] = found_F2
-            size += len(found_F2)
+            found = boundary(raw_R2, result_Q2[size:])
+            # An outline moved out holds itself: anything smaller is a loop of the path.
+            if _doubled_area(result_Q2[size : size + found]) > _doubled_area(outline_V2):
+                size += found
         result_N[n] = size
     return result_Q2[:size], result_N
 
 
 @compiled
-def _rightwards(outline_V2: Int64) -> Int64:
-    """The outline with a positive shoelace sum, as clipper turns it."""
+def _doubled_area(outline_V2: Int64) -> np.int64:
+    """Twice the signed area: positive for a clockwise outline, as seen with y down."""
     doubled = np.int64(0)
     for v in range(len(outline_V2)):
         u = v + 1 if v + 1 < len(outline_V2) else 0
         doubled += outline_V2[v, 0] * outline_V2[u, 1] - outline_V2[u, 0] * outline_V2[v, 1]
-    return outline_V2 if doubled >= 0 else outline_V2[::-1].copy()
+    return doubled
 
 
 @compiled

@@ -62,22 +62,24 @@ def test_simplified_contours_equal_opencvs(seed, smooth, epsilon):
 
 @pytest.mark.parametrize("join", [ROUND, MITRE])
 def test_most_words_need_no_clipper(join):
-    candidates = find_candidates(PAGE, 0.3)
-    points, ends, sizes = simplify(candidates.points_P2, candidates.ends_N, np.arange(STANDARD.words), 0.002)
-    found, until = offset_outlines(points, ends, 1.5 * sizes[:, 0] / sizes[:, 1], 256, 64.0, join)
-    done = 0
-    for n, outline in enumerate(np.split(found, until[:-1])):
-        if len(outline):
-            done += 1
-            contour = points[ends[n - 1] if n else 0 : ends[n]]
-            clipped = plain_postprocess.offset(
-                contour + 0.5,
-                1.5 * sizes[n, 0] / sizes[n, 1],
-                pyclipper.JT_MITER if join == MITRE else pyclipper.JT_ROUND,
-            )
-            want = np.array(max(clipped, key=pyclipper.Area))
-            assert_array_equal(outline, np.roll(want, -np.lexsort(want.T)[0], axis=0))
-    assert done > (0.85 if join == ROUND else 0.3) * STANDARD.words
+    joined = pyclipper.JT_MITER if join == MITRE else pyclipper.JT_ROUND
+    done = words = 0
+    for seed in range(8):
+        page = pages.probability_map(pages.words(STANDARD, seed), STANDARD.side_px, seed + 2)
+        candidates = find_candidates(page, 0.3)
+        points, ends, sizes = simplify(
+            candidates.points_P2, candidates.ends_N, np.arange(len(candidates.ends_N)), 0.002
+        )
+        distance = 1.5 * sizes[:, 0] / sizes[:, 1]
+        found, until = offset_outlines(points, ends, distance, 256, 64.0, join)
+        words += len(ends)
+        for n, outline in enumerate(np.split(found, until[:-1])):
+            if len(outline):
+                done += 1
+                clipped = plain_postprocess.offset(points[ends[n - 1] if n else 0 : ends[n]] + 0.5, distance[n], joined)
+                want = np.array(max(clipped, key=pyclipper.Area))
+                assert_array_equal(outline, np.roll(want, -np.lexsort(want.T)[0], axis=0))
+    assert done > (0.95 if join == ROUND else 0.45) * words
 
 
 @pytest.mark.parametrize("shape", ["quad", "polygon"])
