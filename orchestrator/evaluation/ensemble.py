@@ -1,34 +1,42 @@
-"""Members whose probability maps are averaged in one common frame, held against the best single model.
+"""Members whose probability maps are fused in one common frame, held against the best single model.
 
     <workspace>/ensembles/<phase>-<experiment>/
         bundle.json, members...   what `detector.inference.predict.Predictor` loads; needs nothing else
         submission.csv            the test images, or the validation images where a roadmap has no test images
         scores.json               members, rule, scores of all and of the best single, the interval (written last)
 
-Members enter best first, by their H on the common validation images, with equal weights: those gave 87-98 % of what
-learned weights gave, and none of the gain that was not there. How many enter (2 to `max_members`) and the thresholds
-are chosen together, cross-fitted; the best single model of this phase and those before gets its thresholds from the
-same search on the same images. That model was itself picked by its score there, which flatters it, not the ensemble.
-The ensemble is recommended only if the paired interval of the cross-fitted H lies above 0.
+Equal weights are the standard: they gave 87-98 % of what learned weights gave, and none of the gain that was not there.
+How many members enter (2 to `max_members`), views, learned weights and thresholds are chosen together, cross-fitted, as
+`orchestrator.evaluation.recipes` tells; the best single model of this phase and those before gets its thresholds from
+the same search on the same images. That model was itself picked by its score there, which flatters it, not the
+ensemble. The ensemble is recommended only if the paired interval of the cross-fitted H lies above 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from detector.config import Postprocess
 from detector.data.formats import write_submission
 from detector.inference.bundle import save_bundle
 from detector.types import Float64, Page
+from orchestrator.evaluation.anatomy import anatomy, measure
+from orchestrator.evaluation.blends import Bench, Blend
 from orchestrator.evaluation.maps import MapStore, ensure_maps
+from orchestrator.evaluation.recipes import Chooser, Learning
 from orchestrator.evaluation.scores import Board, study_trials, top, validation_pages, variant_of
+from orchestrator.evaluation.sensitivity import sensitivity
 from orchestrator.evaluation.statistics import paired_bootstrap
-from orchestrator.evaluation.thresholds import Table, choose, search
+from orchestrator.evaluation.thresholds import choose, image_scores
 from orchestrator.evaluation.tuning import (
+    SILENT,
     Member,
     Reference,
+    Told,
     Tuned,
     curve_of,
     load_tuned,
@@ -38,17 +46,33 @@ from orchestrator.evaluation.tuning import (
     table_of,
 )
 from orchestrator.ledger import Ledger
-from orchestrator.plan.study import Experiment, Study, Trial
+from orchestrator.plan.study import Experiment, Study, Trial, WeightsWay
 
 if TYPE_CHECKING:
-    from detector.inference.predict import PageMap
+    from detector.inference.fusion import Fusion, PageMap
+
+LEARNING: Final[Mapping[WeightsWay, tuple[Learning, ...]]] = {
+    "equal": (),
+    "greedy": ("greedy",),
+    "simplex": ("simplex",),
+    "auto": ("greedy", "simplex"),
+}
 
 
-def build(experiment: Experiment, study: Study, ledger: Ledger, board: Board, *, compute: bool = True) -> Tuned | None:
-    """Choose members and thresholds of an `ensemble:` experiment, write its bundle and submission.
+def build(
+    experiment: Experiment,
+    study: Study,
+    ledger: Ledger,
+    board: Board,
+    *,
+    compute: bool = True,
+    told: Told = SILENT,
+) -> Tuned | None:
+    """Choose members, views, weights and thresholds of an `ensemble:` experiment, write its bundle and submission.
 
     Args:
         compute: False reads a saved result only.
+        told: what is told on the way.
 
     Returns:
         None where fewer than two members have finished, or nothing is saved and `compute` is False.
@@ -61,63 +85,76 @@ def build(experiment: Experiment, study: Study, ledger: Ledger, board: Board, *,
         return None
     rival = board.ranked(study_trials(study, experiment.phase))[0]
     folder = result_folder(ledger, experiment)
-    key = result_key(study, (*pool, rival), spec.views, spec.max_members, spec.rules)
+    key = result_key(study, (*pool, rival), spec)
     if (saved := load_tuned(folder, key)) or not compute:
         return saved
-    candidates = pool[: max(2, spec.max_members)]
-    tables = _growing(candidates, spec.views, spec.rules, study, ledger)
-    choice = choose(tables)
-    members = candidates[: choice.table + 2]
+    pages = validation_pages(study)
+    stores = _stores(pool, spec.views, pages, ledger, told)
+    bench = Bench(
+        lambda candidate, view, name: stores[view][candidate].map(name),
+        *(pages, spec.rules, variant_of(study), spec.fusion),
+        on_pages=told.pages,
+    )
+    own_MN = np.stack([board.scores[trial.digest].stat_N("hmean") for trial in pool])
+    chosen = Chooser(bench, own_MN, spec.views, LEARNING[spec.weights], spec.max_members).choose()
+    blend, rule = chosen.recipe.blend, spec.rules[chosen.recipe.rule]
+    members = [(pool[index], blend.weights[index]) for index in blend.members]
     reference = _best_single(rival, spec.rules, study, ledger, board)
     single = reference.crossfitted or reference.own
-    gain = paired_bootstrap(choice.crossfitted.stat_N("hmean"), single.stat_N("hmean"))
-    _write_bundle(folder, members, spec.views, choice.rule, ledger)
-    _write_submission(folder, members, spec.views, choice.rule, study, ledger)
+    crossfitted = image_scores(bench.names, chosen.counts_NF)
+    gain = paired_bootstrap(crossfitted.stat_N("hmean"), single.stat_N("hmean"))
+    checkpoints = {index: ledger.checkpoint(pool[index].digest) for index in blend.members}
+    cost_ms = measure(checkpoints, spec.views, pages)
+    parts = anatomy(chosen, bench, [trial.name for trial in pool], own_MN, single, cost_ms)
+    table = bench.table(blend)
+    save_bundle(folder, [(checkpoints[i], blend.weights[i]) for i in blend.members], blend.views, rule, spec.fusion)
+    _write_submission(folder, members, blend, rule, spec.fusion, study, ledger)
     tuned = Tuned(
         "ensemble",
         experiment.phase,
         experiment.id,
-        tuple(Member(trial.digest, trial.name, 1.0 / len(members)) for trial in members),
-        spec.views,
-        choice.rule,
-        len(spec.rules) * len(tables),
-        choice.flat,
-        choice.shown,
-        choice.crossfitted,
+        tuple(Member(trial.digest, trial.name, weight) for trial, weight in members),
+        blend.views,
+        rule,
+        bench.evaluations,
+        chosen.recipe.flat,
+        table.scores(chosen.recipe.rule),
+        crossfitted,
         reference,
         gain,
         gain.above_zero,
-        curve_of(tables[choice.table]),
+        curve_of(table),
         folder,
+        sensitivity(table, rule),
+        parts,
     )
     save_tuned(tuned, key)
     return tuned
 
 
-def fused(stores: Sequence[MapStore]) -> Callable[[str], PageMap]:
-    """Page name -> the equally weighted mean of the stores' maps, as a bundle with these members computes it."""
-    from detector.inference.predict import fuse
+def fused(
+    stores: Mapping[str, Sequence[MapStore]], weights: Sequence[float], fusion: Fusion = "mean"
+) -> Callable[[str], PageMap]:
+    """Page name -> the map that a bundle with these members, views and weights computes.
 
-    weights = equal_weights(len(stores))
-    return lambda name: fuse([store.map(name) for store in stores], weights)
+    Args:
+        stores: of each view, one a member.
+    """
+    from detector.inference.fusion import fuse
+
+    def map_of(name: str) -> PageMap:
+        seen = [[store.map(name) for store in members] for members in zip(*stores.values(), strict=True)]
+        return fuse([fuse(views) for views in seen], weights, fusion)
+
+    return map_of
 
 
-def equal_weights(count: int) -> list[float]:
-    """1 / count for each member."""
-    return [1.0 / count] * count
-
-
-def _growing(
-    candidates: Sequence[Trial],
-    views: tuple[str, ...],
-    rules: Sequence[Postprocess],
-    study: Study,
-    ledger: Ledger,
-) -> list[Table]:
-    """A table of all rules for the best two candidates, the best three, and so on."""
-    pages = validation_pages(study)
-    stores = ensure_maps(_checkpoints(candidates, ledger), pages, ledger.workspace, views=views)
-    return [search(fused(stores[:size]), pages, rules, variant_of(study)) for size in range(2, len(candidates) + 1)]
+def _stores(
+    trials: Sequence[Trial], views: Sequence[str], pages: Sequence[Page], ledger: Ledger, told: Told
+) -> dict[str, tuple[MapStore, ...]]:
+    """The maps of each view, one store a trial."""
+    places = _checkpoints(trials, ledger)
+    return {view: ensure_maps(places, pages, ledger.workspace, views=(view,), on_pages=told.maps) for view in views}
 
 
 def _best_single(trial: Trial, rules: Sequence[Postprocess], study: Study, ledger: Ledger, board: Board) -> Reference:
@@ -125,25 +162,19 @@ def _best_single(trial: Trial, rules: Sequence[Postprocess], study: Study, ledge
     return Reference(trial.digest, trial.name, board.scores[trial.digest], choice.rule, choice.crossfitted)
 
 
-def _write_bundle(
-    folder: Path, members: Sequence[Trial], views: tuple[str, ...], rule: Postprocess, ledger: Ledger
-) -> None:
-    weights = equal_weights(len(members))
-    checkpoints = [ledger.checkpoint(trial.digest) for trial in members]
-    save_bundle(folder, list(zip(checkpoints, weights, strict=True)), views, rule)
-
-
 def _write_submission(
     folder: Path,
-    members: Sequence[Trial],
-    views: tuple[str, ...],
+    members: Sequence[tuple[Trial, float]],
+    blend: Blend,
     rule: Postprocess,
+    fusion: Fusion,
     study: Study,
     ledger: Ledger,
 ) -> None:
     pages = submission_pages(study)
-    stores = ensure_maps(_checkpoints(members, ledger), pages, ledger.workspace, views=views)
-    write_submission(folder / "submission.csv", words_of(fused(stores), pages, rule))
+    stores = _stores([trial for trial, _ in members], blend.views, pages, ledger, SILENT)
+    map_of = fused(stores, [weight for _, weight in members], fusion)
+    write_submission(folder / "submission.csv", words_of(map_of, pages, rule))
 
 
 def submission_pages(study: Study) -> Sequence[Page]:

@@ -12,7 +12,7 @@ from orchestrator.evaluation.decisions import Decision
 from orchestrator.evaluation.ensemble import build
 from orchestrator.evaluation.gates import decide
 from orchestrator.evaluation.scores import Board, evaluate, study_trials, top, with_trials
-from orchestrator.evaluation.tuning import Tuned, tune
+from orchestrator.evaluation.tuning import SILENT, Told, Tuned, tune
 from orchestrator.execution.admitting import left_out
 from orchestrator.ledger import Ledger
 from orchestrator.plan.expand import derive
@@ -100,12 +100,14 @@ def derived(study: Study, board: Board, item: Experiment) -> Study:
     return with_trials(study, item, derive(study, item, top(without, board, item.derive.source, item.phase)))
 
 
-def result_of(item: Experiment, study: Study, ledger: Ledger, board: Board, *, compute: bool) -> Tuned | None:
+def result_of(
+    item: Experiment, study: Study, ledger: Ledger, board: Board, *, compute: bool, told: Told = SILENT
+) -> Tuned | None:
     """The result of an experiment that trains nothing; None for others and where there is nothing to work on."""
     if item.kind == "thresholds":
-        return tune(item, study, ledger, board, compute=compute)
+        return tune(item, study, ledger, board, compute=compute, told=told)
     if item.kind == "ensemble":
-        return build(item, study, ledger, board, compute=compute)
+        return build(item, study, ledger, board, compute=compute, told=told)
     return None
 
 

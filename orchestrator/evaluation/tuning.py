@@ -14,17 +14,35 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from pydantic import TypeAdapter
+
 from detector.config import Postprocess
 from detector.errors import DataError
 from detector.files import read_json, write_json
+from orchestrator.evaluation.anatomy import Anatomy
+from orchestrator.evaluation.blends import Progress
 from orchestrator.evaluation.maps import digest_of, ensure_maps
 from orchestrator.evaluation.scores import STATS, Board, ImageScores, top, validation_pages, variant_of
+from orchestrator.evaluation.sensitivity import Knob, sensitivity
 from orchestrator.evaluation.statistics import Interval, paired_bootstrap
 from orchestrator.evaluation.thresholds import Table, choose, search
 from orchestrator.ledger import Ledger
-from orchestrator.plan.study import Experiment, Study, Top, Trial
+from orchestrator.plan.study import EnsembleSpec, Experiment, Study, ThresholdSearch, Top, Trial
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+_KNOBS: Final[TypeAdapter[tuple[Knob, ...]]] = TypeAdapter(tuple[Knob, ...])
+_ANATOMY: Final[TypeAdapter[Anatomy | None]] = TypeAdapter(Anatomy | None)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Who is told on the way of (done, in all): of `maps` computed, and of `pages` scored in a stage of a search."""
+
+    maps: Progress | None = None
+    pages: Progress | None = None
+
+
+SILENT: Final = Told()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +70,8 @@ class Tuned:
         recommended: the gain's interval lies above 0.
         curve: best mean H for each `thresh` (on all images).
         folder: where the result lies; an ensemble's bundle and submission, too.
+        knobs: what each knob of the post-processing does on all images.
+        anatomy: of an ensemble: what its steps, views and members are worth; None for `thresholds`.
     """
 
     kind: Literal["thresholds", "ensemble"]
@@ -69,6 +89,13 @@ class Tuned:
     recommended: bool
     curve: tuple[tuple[float, float], ...]
     folder: Path
+    knobs: tuple[Knob, ...] = ()
+    anatomy: Anatomy | None = None
+
+    @property
+    def fusion(self) -> str:
+        """How the members' maps become one."""
+        return self.anatomy.fusion if self.anatomy else "mean"
 
     @property
     def name(self) -> str:
@@ -96,6 +123,8 @@ class Tuned:
             "recommended": self.recommended,
             "reference": self.reference.as_json(),
             "curve": [list(point) for point in self.curve],
+            "knobs": _KNOBS.dump_python(self.knobs, mode="json"),
+            "anatomy": _ANATOMY.dump_python(self.anatomy, mode="json"),
             "images": {"shown": self.shown.as_json(), "crossfitted": self.crossfitted.as_json()},
         }
 
@@ -118,6 +147,8 @@ class Tuned:
             value["recommended"],
             tuple((thresh, hmean) for thresh, hmean in value["curve"]),
             folder,
+            _KNOBS.validate_python(value["knobs"]),
+            _ANATOMY.validate_python(value["anatomy"]),
         )
 
 
@@ -165,11 +196,20 @@ class Reference:
         )
 
 
-def tune(experiment: Experiment, study: Study, ledger: Ledger, board: Board, *, compute: bool = True) -> Tuned | None:
+def tune(
+    experiment: Experiment,
+    study: Study,
+    ledger: Ledger,
+    board: Board,
+    *,
+    compute: bool = True,
+    told: Told = SILENT,
+) -> Tuned | None:
     """Search the rules of a `thresholds:` experiment for the best trial of its source.
 
     Args:
         compute: False reads a saved result only.
+        told: what is told on the way.
 
     Returns:
         None where the source has no finished trial, or nothing is saved and `compute` is False.
@@ -181,11 +221,11 @@ def tune(experiment: Experiment, study: Study, ledger: Ledger, board: Board, *, 
     if not best:
         return None
     folder = result_folder(ledger, experiment)
-    key = result_key(study, best, ("identity",), 1, spec.rules)
+    key = result_key(study, best, spec)
     if (saved := load_tuned(folder, key)) or not compute:
         return saved
     trial, own = best[0], board.scores[best[0].digest]
-    table = table_of(trial, spec.rules, study, ledger)
+    table = table_of(trial, spec.rules, study, ledger, told)
     choice = choose((table,))
     gain = paired_bootstrap(choice.crossfitted.stat_N("hmean"), own.stat_N("hmean"))
     tuned = Tuned(
@@ -204,16 +244,17 @@ def tune(experiment: Experiment, study: Study, ledger: Ledger, board: Board, *, 
         gain.above_zero,
         curve_of(table),
         folder,
+        sensitivity(table, choice.rule),
     )
     save_tuned(tuned, key)
     return tuned
 
 
-def table_of(trial: Trial, rules: Sequence[Postprocess], study: Study, ledger: Ledger) -> Table:
+def table_of(trial: Trial, rules: Sequence[Postprocess], study: Study, ledger: Ledger, told: Told = SILENT) -> Table:
     """What every rule makes of one model's maps of the validation images."""
     pages = validation_pages(study)
-    (store,) = ensure_maps([ledger.best(trial.digest)], pages, ledger.workspace)
-    return search(store.map, pages, rules, variant_of(study))
+    (store,) = ensure_maps([ledger.best(trial.digest)], pages, ledger.workspace, on_pages=told.maps)
+    return search(store.map, pages, rules, variant_of(study), on_pages=told.pages)
 
 
 def curve_of(table: Table) -> tuple[tuple[float, float], ...]:
@@ -230,18 +271,18 @@ def result_folder(ledger: Ledger, experiment: Experiment) -> Path:
     return ledger.workspace / home / f"{experiment.phase}-{experiment.id}"
 
 
-def result_key(
-    study: Study, pool: Sequence[Trial], views: Sequence[str], max_members: int, rules: Sequence[Postprocess]
-) -> str:
-    """A digest of all that a result depends on: models, images, rules."""
+def result_key(study: Study, pool: Sequence[Trial], spec: EnsembleSpec | ThresholdSearch) -> str:
+    """A digest of all that a result depends on: models, images, rules and the other settings of its plan."""
     pages = validation_pages(study)
     test = study.datasets.test if study.datasets else ()
+    settings: list[Any] = []
+    if isinstance(spec, EnsembleSpec):
+        settings = [list(spec.views), spec.max_members, spec.fusion, spec.weights]
     value = [
         FORMAT,
         [trial.digest for trial in pool],
-        list(views),
-        max_members,
-        [rule.model_dump(mode="json") for rule in rules],
+        settings,
+        [rule.model_dump(mode="json") for rule in spec.rules],
         [digest_of(pages), digest_of(test) if test else "", variant_of(study)],
     ]
     return blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()
@@ -270,5 +311,23 @@ def metrics_of(tuned: Tuned) -> dict[str, float]:
     found |= {f"shown_{stat}": tuned.shown.mean(stat) for stat in STATS}
     reference = tuned.reference.crossfitted or tuned.reference.own
     found |= {f"reference_{stat}": reference.mean(stat) for stat in STATS}
-    found |= {"gain": tuned.gain.mean, "gain_low": tuned.gain.low, "gain_high": tuned.gain.high}
-    return found | {"recommended": float(tuned.recommended), "members": float(len(tuned.members))}
+    found |= _ends("gain", tuned.gain)
+    found |= {"recommended": float(tuned.recommended), "members": float(len(tuned.members))}
+    found |= {f"moves/{knob.name}": knob.loss.mean for knob in tuned.knobs if knob.loss is not None}
+    if tuned.anatomy is None:
+        return found
+    for rung in tuned.anatomy.rungs:
+        found |= {f"steps/{rung.name}": rung.hmean} | _ends(f"steps/{rung.name} gain", rung.gain)
+    for view in tuned.anatomy.views:
+        found |= _ends(f"views/{view.view}", view.gain) | _cost(f"views/{view.view}", view.ms)
+    for number, member in enumerate(tuned.anatomy.members):
+        found |= _ends(f"without_member/{number}", member.gain) | _cost(f"without_member/{number}", member.ms)
+    return found
+
+
+def _ends(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _cost(name: str, ms: float | None) -> dict[str, float]:
+    return {} if ms is None else {f"{name}_ms": ms}

@@ -132,14 +132,14 @@ class Progress:
         with self._lock:
             self._line(text)
 
-    def maps(self, done: int, total: int) -> None:
-        """Probability maps computed so far."""
+    def maps(self, done: int, total: int, what: str = "probability maps") -> None:
+        """Probability maps computed so far, or `what` else is done page by page."""
         with self._lock:
-            self._maps = f"maps {done}/{total}" if done < total else ""
+            self._maps = f"{what} {done}/{total}" if done < total else ""
             due = time.monotonic() - self._maps_told_s > MAPS_EVERY_S or done == total
             if self._live is None and total and due:
                 self._maps_told_s = time.monotonic()
-                self._line(f"probability maps {done}/{total}")
+                self._line(f"{what} {done}/{total}")
 
     # --- words ------------------------------------------------------------------------------------------------------
 

@@ -13,20 +13,20 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.config import Postprocess
 from detector.files import write_bytes, write_text
 from orchestrator.evaluation.champion import Champion, read_champion
 from orchestrator.evaluation.decisions import Decision, outcome_cells, score_text, target_text
 from orchestrator.evaluation.history import with_history
 from orchestrator.evaluation.review import Review, review
 from orchestrator.evaluation.statistics import detectable
-from orchestrator.evaluation.tuning import Tuned
+from orchestrator.incidents import summary
 from orchestrator.ledger import Ledger
 from orchestrator.plan.expand import expand
 from orchestrator.plan.loading import load
 from orchestrator.plan.study import Trial
 from orchestrator.report.document import Block, Heading, Picture, Table, Text, html, markdown
-from orchestrator.report.figures import learning_curves, threshold_curves
+from orchestrator.report.figures import learning_curves
+from orchestrator.report.results import results_blocks
 from orchestrator.report.roadmap import write_outcomes
 
 FOLDER = "report"
@@ -73,7 +73,7 @@ def compose(state: Review, ledger: Ledger) -> list[Block]:
         blocks.append(Text(f"Phase {name}: waits for a gate that did not pass{_stopped_by(state, name)}."))
     blocks += _trials(state, ledger)
     if state.results:
-        blocks += [Heading("Thresholds and ensembles"), *_results(state.results)]
+        blocks += [Heading("Thresholds and ensembles"), *results_blocks(state.results)]
     return [*blocks, *_again(state, ledger)]
 
 
@@ -143,51 +143,27 @@ def _trials(state: Review, ledger: Ledger) -> list[Block]:
         numbers = [f"{value:.4f}" for value in scores.summary().values()] if scores else ["-"] * 3
         settings = ", ".join(f"{key}={value}" for key, value in trial.settings.items())
         epochs = f"{len(record.epochs)}/{trial.config.max_epochs}"
+        last = (record.last or {}).get("hmean")
+        why = "; ".join(part for part in (record.reason, summary(record.incidents)) if part)
         rows.append(
             [
-                *(trial.name, record.state, *numbers, epochs, str(record.best_epoch or "-"), f"{record.seconds:.0f}"),
-                *(settings, record.reason, trial.digest),
+                *(trial.name, record.state, *numbers, epochs, str(record.best_epoch or "-")),
+                *("-" if last is None else f"{last:.4f}", f"{record.seconds:.0f}"),
+                *(settings, why, trial.digest),
             ]
         )
         points = [(row.number, row.metrics["hmean"]) for row in record.epochs if "hmean" in row.metrics]
         curves.append((trial.name, [point for point in points if np.isfinite(point[1])]))
     if not rows:
         return []
-    header = ("trial", "state", "H", "P", "R", "epochs", "best", "seconds", "settings", "why it ended", "digest")
+    header = ("trial", "state", "H", "P", "R", "epochs", "best", "last H", "seconds", "settings", "why it ended")
     figure = Picture("learning-curves", "H on the validation images by epoch", learning_curves(curves))
-    return [Heading("Trials"), Table(header, rows), figure]
+    return [Heading("Trials"), Table((*header, "digest"), rows), figure]
 
 
 def _rank(state: Review, trial: Trial) -> tuple[float, str]:
     scores = state.board.scores.get(trial.digest)
     return (-scores.mean("hmean") if scores else 0.0, trial.name)
-
-
-def _results(results: Sequence[Tuned]) -> list[Block]:
-    rows = []
-    for result in results:
-        reference = result.reference.crossfitted or result.reference.own
-        rows.append(
-            [
-                result.name,
-                ", ".join(member.name for member in result.members),
-                ", ".join(result.views),
-                _rule_text(result.rule),
-                score_text(result.crossfitted.summary()),
-                f"{result.shown.mean('hmean'):.4f}",
-                f"{result.reference.name}: {score_text(reference.summary())}",
-                str(result.gain),
-                "recommended" if result.recommended else "not recommended",
-            ]
-        )
-    header = ("result", "members", "views", "rule", "cross-fitted", "H where chosen", "held against", "gain", "verdict")
-    note = (
-        "Cross-fitted scores take each image under the choice that the other images made; scores on "
-        "the images where a rule was chosen are flattered by the search. "
-        "A gain is recommended only if its whole interval lies above 0."
-    )
-    curves = threshold_curves([(result.name, result.curve) for result in results])
-    return [Table(header, rows), Text(note), Picture("thresholds", "The best H of each thresh", curves)]
 
 
 def _again(state: Review, ledger: Ledger) -> list[Block]:
@@ -202,8 +178,3 @@ def _again(state: Review, ledger: Ledger) -> list[Block]:
     files = [f"{result.name}: {result.submission}" for result in state.results if result.submission]
     blocks: list[Block] = [Heading("Again"), Text("\n".join(lines), code=True)]
     return [*blocks, Text("Submissions: " + "; ".join(files) + ".")] if files else blocks
-
-
-def _rule_text(rule: Postprocess) -> str:
-    unclip = f"unclip_ratio {rule.unclip_ratio:g}" if rule.unclip == "ratio" else f"shrink_ratio {rule.shrink_ratio:g}"
-    return f"thresh {rule.thresh:g}, box_thresh {rule.box_thresh:g}, {unclip}"

@@ -30,7 +30,7 @@ from orchestrator.evaluation.history import with_history
 from orchestrator.evaluation.maps import ensure_maps
 from orchestrator.evaluation.review import review
 from orchestrator.evaluation.scores import evaluate
-from orchestrator.evaluation.tuning import tune
+from orchestrator.evaluation.tuning import metrics_of, tune
 from orchestrator.ledger import Ledger
 from orchestrator.plan.identity import digest
 from orchestrator.plan.study import (
@@ -51,7 +51,12 @@ SIDE = 160
 WORDS = [(20, 20), (90, 20), (20, 80), (90, 80)]  # x, y of words of 50 x 14 px
 RULE = Postprocess(unclip_ratio=0.0)
 CONFIG = Config(
-    encoder="mobilenetv3_small_050", encoder_weights="none", inner_channels=8, output_channels=8, postprocess=RULE
+    encoder="mobilenetv3_small_050",
+    encoder_weights="none",
+    inner_channels=8,
+    output_channels=8,
+    image_size=SIDE,
+    postprocess=RULE,
 )
 MISSES = {"a": (0,), "b": (1,), "c": (0, 1)}
 
@@ -60,7 +65,7 @@ MISSES = {"a": (0,), "b": (1,), "c": (0, 1)}
 def pages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, ...]:
     folder = tmp_path_factory.mktemp("pages")
     found = []
-    for number in range(8):
+    for number in range(12):
         path = folder / f"{number}.png"
         Image.new("RGB", (SIDE, SIDE), (250, 250 - number, 250)).save(path)
         found.append(Page(path.name, path, tuple(Word(str(i), corners(i, number)) for i in range(4))))
@@ -83,11 +88,13 @@ def corners(index: int, number: int) -> np.ndarray:
     return np.array([[x, y], [x + 50, y], [x + 50, y + 14], [x, y + 14]], dtype=np.float64)
 
 
-def draw_maps(ledger: Ledger, trial: Trial, pages: tuple[Page, ...], misses: tuple[int, ...]) -> None:
+def draw_maps(
+    ledger: Ledger, trial: Trial, pages: tuple[Page, ...], misses: tuple[int, ...], view: str = "identity"
+) -> None:
     """Write a model's maps as a Ray task would have."""
     store = ledger.folder(trial.digest) / "best"
     weights = str(checkpoint.load_meta(store)["digest"])
-    folder = ledger.workspace / "maps" / f"{weights[:16]}-{maps_module.digest_of(pages)}"
+    folder = ledger.workspace / "maps" / maps_module._key(weights, maps_module.digest_of(pages), (view,))
     frame = fit_frame((SIDE, SIDE), SIDE, multiple=1)
     for index in range(len(pages)):
         prob_HW = np.zeros((SIDE, SIDE), dtype=np.uint8)
@@ -175,9 +182,39 @@ def test_the_bundle_carries_what_was_chosen_and_the_submission_what_it_finds(
     rows = read_submission(result.submission)  # no test images here: it is for the validation images
     assert list(rows) == [page.name for page in pages]
     for page in pages:
-        found = words_of_page(fused(stores)(page.name), result.rule).polygons
+        found = words_of_page(fused({"identity": stores}, [0.5, 0.5])(page.name), result.rule).polygons
         assert len(rows[page.name]) == len(found) == 4
         np.testing.assert_array_equal(rows[page.name], np.floor(np.array(found) + 0.5))
+
+
+def test_a_view_that_pays_is_shipped_and_one_that_does_not_is_named(
+    made: tuple[Study, Ledger], pages: tuple[Page, ...]
+) -> None:
+    # Upright, nobody of A and C sees the first word, C not the second either; mirrored, both see all; upside down as
+    # upright. Two views: a mean of 128 for the first word, found at thresh .3 and .4. Three: 85 = .33, lost.
+    study, ledger = made
+    for name in "ac":
+        trial = next(item for item in study.phases[0].experiments if item.id == name).trials[0]
+        draw_maps(ledger, trial, pages, (), "hflip")
+        draw_maps(ledger, trial, pages, MISSES[name], "vflip")
+    item = study.phases[0].experiments[3]
+    assert item.ensemble is not None
+    spec = replace(item.ensemble, pool=("a", "c"), views=("identity", "vflip", "hflip"), weights="auto")
+    result = build(replace(item, ensemble=spec), study, ledger, evaluate(study, ledger))
+    assert result is not None and result.anatomy is not None
+    assert result.views == ("identity", "hflip") and result.crossfitted.mean("hmean") == pytest.approx(1.0)
+    assert Predictor.load(result.folder, "cpu").views == result.views
+    assert [rung.name for rung in result.anatomy.rungs] == [
+        *("equal weights", "views", "greedy weights", "simplex weights", "chosen")
+    ]
+    assert [rung.kept for rung in result.anatomy.rungs] == [True, True, False, False, True]
+    assert result.anatomy.idle_views == ("vflip",)
+    assert all(view.ms is not None and view.ms > 0 for view in result.anatomy.views)
+    again = build(replace(item, ensemble=spec), study, ledger, evaluate(study, ledger), compute=False)
+    assert again is not None and again.anatomy == result.anatomy and again.knobs == result.knobs
+    assert "views/vflip_low" in metrics_of(result) and "steps/views gain_high" in metrics_of(result)
+    text = write(replace(review(study, ledger, frozenset({"p"})), results=(result,)), ledger)[0].read_text("utf-8")
+    assert "does not pay for its time, leave it out" in text and "lost without it" in text
 
 
 def test_a_result_is_read_not_made_again(made: tuple[Study, Ledger]) -> None:

@@ -173,6 +173,7 @@ counts = st.builds(Counts, *[st.integers(0, 400)] * 9)
 
 
 @given(st.lists(counts, min_size=1, max_size=20))
+@settings(deadline=None)
 def test_scores_of_rows_are_those_of_counts(found: list[Counts]) -> None:
     assert hmean_of(counts_row(found)).tolist() == [count.hmean for count in found]
 
