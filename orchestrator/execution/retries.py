@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.execution.training import Job
 
 HALF: Final = "goes on with half a batch at a time"  # the reason of a trial that is started again for that
+EXPLAINING: Final = ("incidents.jsonl", "micro.json", "traceback.txt", "nan")
 LOST: Final = "its process was lost (killed, out of the machine's memory, or its machine is gone)"
 
 
@@ -39,6 +40,7 @@ def settle(job: Job, digest: str, error: BaseException, trace: str) -> None:
     note_half(job, digest)
     path = ledger.folder(digest) / "traceback.txt"
     write_text(path, trace)
+    _keep(ledger, digest)
     if found.kind == "fault":
         ledger.set_state(digest, "failed", f"{found.reason} (see {path})")
     else:
@@ -54,6 +56,7 @@ def note_half(job: Job, digest: str) -> None:
 
     micro = read_micro(folder, job.trials[digest].config.batch_size)
     incidents.append(folder, Incident("memory", len(job.ledger.record(digest).epochs), str(micro), job.run))
+    _keep(job.ledger, digest)
 
 
 def again(ledger: Ledger, digest: str, run: str, retries: int) -> bool:
@@ -80,4 +83,13 @@ def again(ledger: Ledger, digest: str, run: str, retries: int) -> bool:
         ledger.set_state(digest, "failed", reason + often * bool(before))
         return False
     incidents.append(ledger.folder(digest), Incident("retry", len(record.epochs), reason, run))
+    _keep(ledger, digest)
     return True
+
+
+def _keep(ledger: Ledger, digest: str) -> None:
+    """What explains a trial belongs to its workspace's store, where it has one."""
+    folder = ledger.folder(digest)
+    found = [folder / name for name in EXPLAINING if (folder / name).exists()]
+    if found:
+        ledger.keep(*found)
