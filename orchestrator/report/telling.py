@@ -143,6 +143,8 @@ def conclusion(
     chosen: frozenset[str] | None,
     overrides: Sequence[str] = (),
 ) -> str:
+            if item.unproposed:
+                bad.append(f"left out: {item.phase}/{item.id}: {len(item.unproposed)} trials were not proposed")
     """What came out and where it lies; `chosen` and `overrides` as `--only` and `--set` gave them."""
     lines: list[str] = []
     for decision in state.decisions:
