@@ -38,7 +38,7 @@ from orchestrator.records import (
     read_status,
     scores_file,
 )
-from orchestrator.storage.leases import attempts, held, holder, verify
+from orchestrator.storage.leases import BEAT_S, attempts, held, holder, verify
 from orchestrator.storage.mirror import Mirror, following
 from orchestrator.storage.s3 import S3Store
 from orchestrator.storage.stores import FolderStore, Store
@@ -131,7 +131,7 @@ class Ledger:
                 stack.enter_context(held(self._leases, DRIVER, "one driver a workspace", remedy, keep=False))
                 if self._mirror is not None:
                     self._mirror.bring()
-                    stack.enter_context(following(self.keep))
+                    stack.enter_context(following(self.keep, BEAT_S))
                 if not self._format_path.exists():
                     write_json(self._format_path, {"format": FORMAT})
             except OSError as error:

@@ -19,9 +19,10 @@ import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
@@ -64,8 +65,8 @@ def mirror_of(url: str) -> Path:
 
 
 @contextmanager
-def following(keep: Callable[[], None]) -> Iterator[None]:
-    """Keep what changes while the block runs, every second or so, and once more at its end.
+def following(keep: Callable[[], None], every_s: float = EVERY_S) -> Iterator[None]:
+    """Keep what changes while the block runs, every `every_s`, and once more at its end.
 
     Raises:
         LedgerError: the last time failed; what failed before was tried again.
@@ -73,7 +74,7 @@ def following(keep: Callable[[], None]) -> Iterator[None]:
     over = threading.Event()
 
     def follow() -> None:
-        while not over.wait(EVERY_S):
+        while not over.wait(every_s):
             with suppress(OSError, LedgerError):  # a network that is down for a while
                 keep()
 
@@ -107,19 +108,16 @@ class Mirror:
         return cls(workspace, S3Store(url)) if url else None
 
     def bring(self, head: str = "", *, weights: bool = False) -> None:
-        """Bring what changed in the store, of names that begin with `head`; not of trials that are trained here."""
-        with ExitStack() as stack:
-            ours: dict[str, bool] = {}
-            for listed in self.store.list(head):
-                top, *rest = listed.name.split("/")
-                if top in LOCAL or (listed.name.endswith(HEAVY) and not weights):
-                    continue
-                if top == "trials" and TRAINED & set(rest[1:2]):
-                    if rest[0] not in ours:
-                        ours[rest[0]] = stack.enter_context(self._lock(rest[0], fcntl.LOCK_SH | fcntl.LOCK_NB))
-                    if not ours[rest[0]]:
-                        continue
-                self._bring(listed)
+        """Bring what changed in the store, of names that begin with `head`; not what is being trained here."""
+        wanted = [
+            listed
+            for listed in self.store.list(head)
+            if listed.name.split("/")[0] not in LOCAL and (weights or not listed.name.endswith(HEAVY))
+        ]
+        for digest, group in groupby(wanted, key=_trained):  # a listing is sorted: each trial comes once
+            with self._lock(digest, fcntl.LOCK_SH | fcntl.LOCK_NB) if digest else nullcontext(True) as free:
+                for listed in group if free else ():
+                    self._bring(listed)
 
     @contextmanager
     def training(self, digest: str) -> Iterator[None]:
@@ -220,3 +218,9 @@ class Mirror:
         except (OSError, ValueError):
             return "", -1, -1
         return str(tag), int(size), int(mtime_ns)
+
+
+def _trained(listed: Listed) -> str:
+    """The digest of a trial for a file that its training writes; empty for others."""
+    top, *rest = listed.name.split("/")
+    return rest[0] if top == "trials" and TRAINED & set(rest[1:2]) else ""
