@@ -128,15 +128,19 @@ def chosen(arguments: Namespace) -> Sequence[str]:
 
 
 def workspace_of(arguments: Namespace) -> Path:
-    """The workspace of a plan, or the folder itself."""
+    """The workspace of a plan, the folder itself, or what mirrors an s3:// URL here; a mirror is up to date then."""
     from orchestrator.plan import expand
     from orchestrator.plan.loading import load
-    from orchestrator.storage.mirror import is_url, mirror_of
+    from orchestrator.storage.mirror import Mirror, is_url, mirror_of
 
-    if is_url(arguments.plan):
-        return mirror_of(arguments.plan)
     given = Path(arguments.plan)
-    return given if given.is_dir() else expand.workspace_of(load(given, getattr(arguments, "set", ())))
+    if is_url(arguments.plan):
+        place = mirror_of(arguments.plan)
+    else:
+        place = given if given.is_dir() else expand.workspace_of(load(given, getattr(arguments, "set", ())))
+    if (mirror := Mirror.of(place)) is not None:
+        mirror.bring()
+    return place
 
 
 def states_of(study: Any) -> dict[str, str]:

@@ -23,7 +23,7 @@ from orchestrator.evaluation.scores import Board, evaluate
 from orchestrator.evaluation.tuning import Tuned
 from orchestrator.execution.admitting import Guard
 from orchestrator.ledger import Ledger
-from orchestrator.plan.expand import expand
+from orchestrator.plan.expand import expand, workspace_of
 from orchestrator.plan.loading import load
 from orchestrator.plan.proposals import with_proposals
 from orchestrator.plan.study import Experiment, Phase, Study, Trial
@@ -47,10 +47,10 @@ def run(plan_path: str | Path, overrides: Sequence[str] = (), only: Sequence[str
         InputError: the plan, its data or the workspace cannot be used.
     """
     plan = load(plan_path, overrides)
-    study = expand(plan)
-    ledger = Ledger.open(study.workspace)
-    with told(study.workspace), ledger.drive():
-        study = with_proposals(study, ledger.proposals)
+    ledger = Ledger.open(workspace_of(plan))
+    # Held before the data is looked at: a second driver that packs it, too, would take it from under the first.
+    with told(ledger.workspace), ledger.drive():
+        study = with_proposals(expand(plan), ledger.proposals)
         walk = Walk(study, ledger, chosen_of(plan_path, overrides, only))
         state = walk.review()
         try:

@@ -64,6 +64,13 @@ def mirror_of(url: str) -> Path:
     return folder
 
 
+def whole(workspace: Path, folder: Path) -> Path:
+    """A folder of a workspace, its weights included: those of a mirror are brought."""
+    if (mirror := Mirror.of(workspace)) is not None:
+        mirror.bring(f"{folder.relative_to(workspace).as_posix()}/", weights=True)
+    return folder
+
+
 @contextmanager
 def following(keep: Callable[[], None], every_s: float = EVERY_S) -> Iterator[None]:
     """Keep what changes while the block runs, every `every_s`, and once more at its end.
