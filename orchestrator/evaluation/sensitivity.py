@@ -53,6 +53,11 @@ class Knob:
         """Whether no value of it changes anything."""
         return self.still == ((self.points[0].value, self.points[-1].value),)
 
+    @property
+    def curve(self) -> list[dict[str, float]]:
+        """Rows of its values with the best mean H; none for a knob without numbers."""
+        return [{self.name: p.value, "hmean": p.best} for p in self.points if not isinstance(p.value, str)]
+
     def __str__(self) -> str:
         if self.does_nothing:
             return f"{self.name}: no effect from {_shown(self.points[0].value)} to {_shown(self.points[-1].value)}"

@@ -68,6 +68,27 @@ def threshold_curves(curves: Sequence[tuple[str, Sequence[tuple[float, float]]]]
         return _svg(figure)
 
 
+def knob_curves(knobs: Sequence[tuple[str, Sequence[tuple[float, float]], Sequence[tuple[float, float]]]]) -> bytes:
+    """What each knob does, one panel each, all over one range of H.
+
+    Args:
+        knobs: name, (value, best H with it) and (value, H with all else as chosen).
+    """
+    with _sheet((8.0, 2.6)) as figure:
+        grid = figure.subplots(1, len(knobs), squeeze=False, sharey=True).ravel()
+        for axes, (name, best, chosen) in zip(grid, knobs, strict=True):
+            axes.plot(*_columns(best), marker=".", linewidth=1.4, label="best with it")
+            axes.plot(*_columns(chosen), marker=".", linewidth=1.0, linestyle="--", label="all else as chosen")
+            axes.set_xlabel(name)
+        tops = [value for _, best, _ in knobs for _, value in best]
+        grid[0].set_ylim(max(0.0, min(tops) - 0.01, max(tops) - 0.1), min(1.0, max(tops) + 0.002) + 0.001)
+        grid[0].set_ylabel("H")
+        figure.legend(
+            *grid[0].get_legend_handles_labels(), loc="outside upper left", frameon=False, fontsize=8, ncols=2
+        )
+        return _svg(figure)
+
+
 def histograms(panels: Sequence[tuple[str, Sequence[tuple[str, NDArray[np.float64]]]]], bins: int = 40) -> bytes:
     """Histograms two a row, one line a set, as shares of each set: sets of different size compare.
 

@@ -9,7 +9,7 @@ from orchestrator.evaluation.anatomy import Anatomy, MemberGain, Rung, ViewGain
 from orchestrator.evaluation.decisions import score_text
 from orchestrator.evaluation.tuning import Tuned
 from orchestrator.report.document import Block, Heading, Picture, Table, Text
-from orchestrator.report.figures import threshold_curves
+from orchestrator.report.figures import knob_curves, threshold_curves
 
 NOTE = (
     "Cross-fitted scores take each image under the choice that the other images made; scores on the images where a "
@@ -51,7 +51,22 @@ def _parts(result: Tuned) -> list[Block]:
         blocks += _anatomy(result.anatomy, result)
     if result.knobs:
         blocks.append(Text("Knobs of the post-processing: " + ". ".join(str(knob) for knob in result.knobs) + "."))
+        blocks += _knob_picture(result)
     return blocks if len(blocks) > 1 else []
+
+
+def _knob_picture(result: Tuned) -> list[Block]:
+    """Curves of the knobs that have numbers."""
+    panels = []
+    for knob in result.knobs:
+        points = [(point.value, point.best, point.chosen) for point in knob.points if not isinstance(point.value, str)]
+        if points:
+            best = [(value, hmean) for value, hmean, _ in points]
+            panels.append((knob.name, best, [(value, alone) for value, _, alone in points if alone is not None]))
+    if not panels:
+        return []
+    name = f"knobs-{result.phase}-{result.experiment}"
+    return [Picture(name, f"H of {result.name} by each knob of the post-processing", knob_curves(panels))]
 
 
 def _anatomy(parts: Anatomy, result: Tuned) -> list[Block]:

@@ -3,8 +3,8 @@
 Pure: no network, no MLflow. `apply` takes one event; `take` hands out what changed since, parents first. Equal journals
 give equal boards however the events were cut into batches, which is what makes shipping repeatable.
 
-Keys of runs: `phase/<id>`, `experiment/<phase>/<id>`, `trial/<digest>`. A trial is one run even where several
-experiments or plans use it.
+Keys of runs: `phase/<id>`, `experiment/<phase>/<id>`, `trial/<digest>`, `submission/<number>`. A trial is one run
+even where several experiments or plans use it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from orchestrator.tracking import notes
 from orchestrator.tracking.events import Event
 from orchestrator.tracking.runs import SCORES, Point, Run, Status, Upload, best_points, flat, points, to_json
 
+KINDS: Final = ("phase", "experiment", "trial", "submission")  # of keys, parents first
 STATUS: Final[Mapping[str, Status]] = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+KNOBS: Final = ("thresh", "box_thresh", "unclip_ratio", "shrink_ratio")  # what a result's curves run over
 ENDED_BY: Final[Mapping[str, Status]] = {"done": "FINISHED", "gate": "FINISHED", "failed": "FAILED"}
 
 
@@ -57,6 +59,7 @@ class Board:
             "pictures": self._on_pictures,
             "ensemble": self._on_ensemble,
             "decision": self._on_decision,
+            "submission": self._on_submission,
             "finished": self._on_finished,
         }
 
@@ -68,7 +71,7 @@ class Board:
 
     def take(self) -> list[tuple[Run, list[Point], list[Upload]]]:
         """Runs that changed since the last call, parents first, with their new points and files."""
-        order = sorted(self._changed, key=lambda key: ("phase", "experiment", "trial").index(key.split("/")[0]))
+        order = sorted(self._changed, key=lambda key: KINDS.index(key.split("/")[0]))
         taken = []
         for key in order:
             run = self.runs[key]
@@ -189,6 +192,8 @@ class Board:
         ended_ms = end["ended_ms"] or event.time_ms
         self._restate(run.key, STATUS.get(end["state"], "KILLED"), end["state"], ended_ms)
         run.tags |= {"reason": end["reason"], "epochs": str(end["epochs"])}
+        if end.get("incidents"):  # how it came about; journals of earlier versions do not say
+            run.tags["incidents"] = "; ".join(end["incidents"])
         if end["best_epoch"]:
             run.tags["best_epoch"] = str(end["best_epoch"])
             best = {f"best_{name}": trial.best[name] for name in SCORES if name in trial.best}
@@ -253,8 +258,9 @@ class Board:
         run.points += points(result["metrics"], event.time_ms, 0)
         run.points += best_points(result["metrics"], event.time_ms, 0)
         for row in result["curve"]:
-            curve = {f"by_thresh/{name}": value for name, value in row.items() if name != "thresh"}
-            run.points += points(curve, event.time_ms, round(100 * row["thresh"]))
+            knob = next(name for name in KNOBS if name in row)
+            curve = {f"by_{knob}/{name}": value for name, value in row.items() if name != knob}
+            run.points += points(curve, event.time_ms, round(100 * row[knob]))
         run.uploads += [Upload(path, source=source) for path, source in result["files"].items()]
         summary = {name: result[name] for name in ("metrics", "settings", "members", "curve")}
         run.uploads.append(Upload("result.json", text=to_json(summary)))
@@ -272,6 +278,26 @@ class Board:
             answer = (decision.get("gate") or {}).get("answer")
             run.tags["answer"] = f"{answer['word']} by {answer['by']}: {answer['because']}" if answer else "none"
         run.uploads.append(Upload("decision.json", text=to_json(decision)))
+        self._restate(run.key, "FINISHED", "finished", event.time_ms)
+
+    def _on_submission(self, event: Event) -> None:
+        sent = event.payload
+        made, local = sent["made"] or {}, sent["local"] or {}
+        run = self._touch(f"submission/{event.key}", f"submission {sent['number']} ({sent['board']})", None, event)
+        model = made.get("model", {})
+        run.tags |= self._common("submission", "", "", "") | {
+            "board": sent["board"],
+            "file_sha256": sent["file"]["sha256"],
+            "model": model.get("digest", "unknown"),
+            "made_by": made.get("origin", "unknown"),
+            "what": sent["note"],
+        }
+        run.params |= flat(model.get("postprocess", {})) | {"at": sent["at"]}
+        scores = {f"leaderboard_{stat}": sent[stat] for stat in SCORES}
+        scores |= {f"local_{stat}": local[stat] for stat in SCORES if stat in local}
+        if sent["difference"] is not None:
+            scores["leaderboard_minus_local"] = sent["difference"]
+        run.points += points(scores, event.time_ms, 0)
         self._restate(run.key, "FINISHED", "finished", event.time_ms)
 
     def _on_finished(self, event: Event) -> None:

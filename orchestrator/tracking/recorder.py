@@ -98,6 +98,8 @@ class Recorder:
                     "pool": experiment.ensemble.pool,
                     "views": experiment.ensemble.views,
                     "max_members": experiment.ensemble.max_members,
+                    "fusion": experiment.ensemble.fusion,
+                    "weights": experiment.ensemble.weights,
                 },
                 "cost_gpu_h": experiment.cost_gpu_h,
             },
@@ -193,7 +195,7 @@ class Recorder:
             metrics: e.g. hmean, precision, recall, best_single_hmean, gain_low, gain_high.
             members: one mapping each, e.g. digest, name, weight.
             settings: what was chosen: thresh, box_thresh, unclip_ratio, views ...
-            curve: rows with `thresh` and metrics (hmean ...); drawn over step = 100 x thresh.
+            curve: rows with a knob (`thresh`, `box_thresh` ...) and metrics (hmean ...); drawn over step = 100 x knob.
             files: artifact path -> file or folder, e.g. {"submission.csv": path, "bundle/bundle.json": path}.
             notes: Markdown for the run's description.
         """

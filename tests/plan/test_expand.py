@@ -99,6 +99,20 @@ def test_each_way_to_unclip_has_its_own_knob(tmp_path: Path) -> None:
     assert tried == [("ratio", 1.5), ("ratio", 2.0), ("inverse", 0.4), ("inverse", 0.45), ("inverse", 0.5)]
 
 
+def test_shapes_and_ways_to_fuse_reach_the_study(tmp_path: Path) -> None:
+    found = study(
+        tmp_path,
+        "{id: a}\n{id: t, thresholds: {of: a, shape: [polygon, quad], box_thresh: [0.4, 0.5]}}\n"
+        '{id: e, ensemble: {pool: "top(one, 2)", shape: polygon, fusion: logit, weights: auto}}',
+    )
+    search, ensemble = experiment(found, "t").thresholds, experiment(found, "e").ensemble
+    assert search is not None and ensemble is not None
+    tried = [(rule.shape, rule.box_thresh) for rule in search.rules]
+    assert tried == [("polygon", 0.4), ("polygon", 0.5), ("quad", 0.4), ("quad", 0.5)]
+    assert [rule.shape for rule in ensemble.rules] == ["polygon"]
+    assert (ensemble.fusion, ensemble.weights) == ("logit", "auto")
+
+
 def test_order_is_priority_but_never_before_a_source(tmp_path: Path) -> None:
     found = study(
         tmp_path,
