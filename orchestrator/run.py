@@ -20,7 +20,7 @@ from orchestrator.evaluation.history import with_history
 from orchestrator.evaluation.review import Review, derived, is_chosen, judged, phase_of, result_of, review, waits
 from orchestrator.evaluation.samples import draw_samples
 from orchestrator.evaluation.scores import Board, evaluate
-from orchestrator.evaluation.tuning import Tuned
+from orchestrator.evaluation.tuning import Told, Tuned
 from orchestrator.execution.admitting import Guard
 from orchestrator.ledger import Ledger
 from orchestrator.plan.expand import expand, workspace_of
@@ -139,7 +139,8 @@ class Walk:
         """Search thresholds and build ensembles, cross-fitted."""
         results = []
         for item in phase.experiments:
-            result = result_of(item, study, self.ledger, board, compute=is_chosen(item, self.chosen))
+            told = Told(tell.pages, tell.searched)
+            result = result_of(item, study, self.ledger, board, compute=is_chosen(item, self.chosen), told=told)
             if result is not None:
                 tell.result(item, result)
                 results.append(result)

@@ -63,6 +63,10 @@ class Tell:
         """Probability maps computed so far, and all that are wanted."""
         self._progress.maps(done, total)
 
+    def searched(self, done: int, total: int) -> None:
+        """Pages that a search of thresholds or members has scored in this stage, and all of them."""
+        self._progress.maps(done, total, "pages scored in a search")
+
     def pictures(self, trial: Trial, folder: Path) -> None:
         """Sample pages of a trained model."""
         self._record.pictures(trial.digest, folder)
@@ -71,15 +75,21 @@ class Tell:
         """Thresholds or an ensemble, with what they are worth."""
         rule = result.rule.model_dump(mode="json")
         names = ("scores.json", "submission.csv", "bundle.json")
+        files = {name: path for name in names if (path := result.folder / name).exists()}
         members = [{"digest": member.trial, "name": member.name, "weight": member.weight} for member in result.members]
+        settings = {**rule, "views": ", ".join(result.views), "searched": result.searched, "flat": result.flat}
+        settings |= {} if result.anatomy is None else {"fusion": result.fusion}
         self._record.ensemble(
             item,
             metrics=metrics_of(result),
             members=members,
-            settings={**rule, "views": ", ".join(result.views), "searched": result.searched, "flat": result.flat},
-            curve=[{"thresh": thresh, "hmean": hmean} for thresh, hmean in result.curve],
-            files={name: path for name in names if (path := result.folder / name).exists()},
-            notes=f"{result.name} against {result.reference.name}, cross-fitted H: {result.gain}",
+            settings=settings,
+            curve=[
+                *({"thresh": thresh, "hmean": hmean} for thresh, hmean in result.curve),
+                *(row for knob in result.knobs if knob.name != "thresh" for row in knob.curve),
+            ],
+            files=files,
+            notes=_notes(result),
         )
 
     def decision(self, decision: Decision) -> None:
@@ -89,6 +99,17 @@ class Tell:
     def finished(self, state: str) -> None:
         """The driver ends."""
         self._record.finished(state)
+
+
+def _notes(result: Tuned) -> str:
+    """What a run's description says of a result."""
+    lines = [f"{result.name} against {result.reference.name}, cross-fitted H: {result.gain}"]
+    if result.anatomy is not None:
+        lines += [f"view {view}" for view in result.anatomy.views]
+        lines += [
+            f"without {member.name} (weight {member.weight:.3f}): {member.gain}" for member in result.anatomy.members
+        ]
+    return "\n\n".join([*lines, *(str(knob) for knob in result.knobs)])
 
 
 @contextmanager
@@ -123,6 +144,8 @@ def faults(state: Review, ledger: Ledger, chosen: frozenset[str] | None) -> list
             records = [(trial, ledger.record(trial.digest)) for trial in item.trials]
             bad = [f"{trial.name} failed: {record.reason}" for trial, record in records if record.state == "failed"]
             bad += [f"left out: {one}" for one in left_out(item, ledger)]
+            if item.unproposed:
+                bad.append(f"left out: {item.phase}/{item.id}: {len(item.unproposed)} trials were not proposed")
             found += bad
             if outcome.candidate is None and not bad:
                 found.append(f"{item.phase}/{item.id} has no score: {outcome.note}")
@@ -143,8 +166,6 @@ def conclusion(
     chosen: frozenset[str] | None,
     overrides: Sequence[str] = (),
 ) -> str:
-            if item.unproposed:
-                bad.append(f"left out: {item.phase}/{item.id}: {len(item.unproposed)} trials were not proposed")
     """What came out and where it lies; `chosen` and `overrides` as `--only` and `--set` gave them."""
     lines: list[str] = []
     for decision in state.decisions:
@@ -156,6 +177,9 @@ def conclusion(
     for result in state.results:
         verdict = "recommended" if result.recommended else "not recommended"
         lines.append(f"{result.name}: {verdict}; H against {result.reference.name}: {result.gain}")
+        if result.anatomy is not None and result.anatomy.idle_views:
+            lines.append(f"  views that do not pay for their time: {', '.join(result.anatomy.idle_views)}")
+        lines += [f"  {knob}" for knob in result.knobs if knob.does_nothing]
     if champion is not None:
         lines.append(f"champion: {champion.name}, H {champion.hmean:.4f}: {champion.why}")
     lines += [f"! {fault}" for fault in faults(state, ledger, chosen)]
