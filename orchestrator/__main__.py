@@ -14,7 +14,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from detector.errors import InputError
-from orchestrator import answering, commands, data_commands, exporting, freeing, listing, planning, predicting
+from orchestrator import (
+    answering,
+    commands,
+    data_commands,
+    exporting,
+    freeing,
+    fusing,
+    listing,
+    planning,
+    predicting,
+    submissions,
+)
 
 TIPS = """\
 Tip: begin with `python -m orchestrator check plans/quickstart.yaml`, then leave `check` out to run it. The same command
@@ -98,8 +109,11 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     made = command("report", commands.report)
     _plan_arguments(made, only=False)
     made.add_argument("--roadmap", metavar="ROADMAP.md", help="write measured scores and verdicts into its tables")
-    _predict_arguments(command("predict", predicting.predict))
+    predicting.arguments(command("predict", predicting.predict))
     exporting.arguments(command("export", exporting.export))
+    fusing.arguments(command("fuse", fusing.fuse))
+    text = "Check submissions; keep and compare leaderboard scores"
+    submissions.arguments(sub.add_parser("submissions", help=text, description=f"{text}."))
     _score_arguments(command("score", commands.score, json_=True))
     made = command("schema", commands.schema)
     made.add_argument("-o", "--output", metavar="FILE", help="write it there")
@@ -117,22 +131,6 @@ def _plan_arguments(parser: argparse.ArgumentParser, *, only: bool = True, what:
     planning.set_argument(parser)
     if only:
         planning.choice_arguments(parser)
-
-
-def _predict_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help="folder of a checkpoint or ensemble, .onnx file of `export`, MLflow URI (runs:/ID/checkpoint), or "
-        "`champion` with --plan",
-    )
-    parser.add_argument("images", metavar="IMAGES", nargs="+", help="folders or image files")
-    parser.add_argument(
-        "-o", "--output", required=True, metavar="FILE", help=".csv (submission) or .json (annotations)"
-    )
-    parser.add_argument("--plan", help="whose champion: a plan file or a workspace folder")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU where there is one")
-    parser.add_argument("--force", action="store_true", help="write over an existing file")
 
 
 def _score_arguments(parser: argparse.ArgumentParser) -> None:

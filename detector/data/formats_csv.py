@@ -10,12 +10,12 @@ Written with integers, each coordinate rounded once, halves away from zero, `\\n
 from __future__ import annotations
 
 import csv
-import io
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -77,9 +77,13 @@ def read_rows(path: Path) -> Iterator[Row]:
         DataError: with line number: no header, not two fields, a file twice, a coordinate that is no number, an odd
             count of coordinates, or fewer than three vertices.
     """
-    found: set[str] = set()
     csv.field_size_limit(2**31 - 1)  # the module's own 131,072 characters are 200 outlines of 80 vertices
-    rows = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    with _opened(path) as text:
+        yield from _rows(path, csv.reader(text, strict=True))
+
+
+def _rows(path: Path, rows: Any) -> Iterator[Row]:
+    found: set[str] = set()
     try:
         header = next(rows, None)
         if header is None or tuple(header) != HEADER:
@@ -100,15 +104,24 @@ def read_rows(path: Path) -> Iterator[Row]:
             yield Row(line, name, texts, tuple(_polygon(path, line, name, text) for text in texts))
     except csv.Error as error:
         raise DataError(f"{path}:{rows.line_num}: is not CSV ({error}); mend the line") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 at byte {_broken_at(path)}; save it as UTF-8") from error
 
 
-def _text(path: Path) -> str:
+def _opened(path: Path) -> TextIO:
     try:
-        return path.read_bytes().decode("utf-8-sig")  # spreadsheets put a byte order mark in front
+        return path.open(encoding="utf-8-sig", newline="")  # spreadsheets put a byte order mark in front
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+
+
+def _broken_at(path: Path) -> int:
+    """The first byte that is not UTF-8: a stream's error counts from its own block."""
+    try:
+        path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 at byte {error.start}; save it as UTF-8") from error
+        return error.start
+    return 0
 
 
 def _polygon(path: Path, line: int, name: str, text: str) -> Float64:

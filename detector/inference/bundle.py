@@ -4,6 +4,7 @@
                               ...}, ...], "views": [...], "fusion": "mean", "postprocess": {...},
                               "files": {"members/0/config.json": ..., ...}}
     bundle/members/0/        a checkpoint folder, see detector.checkpoint
+    bundle/MLmodel, code/... the same folder as an MLflow model, see detector.inference.served
 
 `digest` covers all that decides what a bundle finds: members by the digests of their weights and configs, their shares,
 views, fusion, thresholds. `files` has a digest of every file. Both are held against what is there before anything is
@@ -32,6 +33,7 @@ from detector.config import Postprocess
 from detector.errors import CheckpointError, DataError, InputError
 from detector.files import read_json, write_json
 from detector.inference.fusion import FUSIONS, Fusion
+from detector.inference.served import write_model
 from detector.inference.views import IDENTITY, view
 
 FORMAT = 2
@@ -94,6 +96,7 @@ def save_bundle(
             digest = checkpoint.load_meta(draft / place)["digest"]
             rows.append({"path": place, "weight": float(weight), "digest": digest})
         value = {"members": rows, "views": list(views), "fusion": fusion, "postprocess": rule.model_dump(mode="json")}
+        write_model(draft)
         digest, files = _content(value), _files(draft)
         write_json(draft / BUNDLE, {"format": FORMAT, "digest": digest, **value, "files": files})
     return digest

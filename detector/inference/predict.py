@@ -155,10 +155,10 @@ class Predictor:
         if is_bundle(path):
             bundle = read_bundle(path)
             verify(path)
-            members = [Member(*_load(folder, device), weight) for folder, weight in bundle.members]
+            members = [Member(*load_network(folder, device), weight) for folder, weight in bundle.members]
             return cls(members, bundle.views, bundle.rule)
         is_exported = Path(path).suffix.lower() == ".onnx" and not Path(path).is_dir()
-        network, config = load_onnx(path, device) if is_exported else _load(path, device)
+        network, config = load_onnx(path, device) if is_exported else load_network(path, device)
         return cls([Member(network, config, 1.0)], (IDENTITY,), config.postprocess)
 
     def maps(self, page: Page) -> PageMap:
@@ -172,7 +172,7 @@ class Predictor:
         return words_of_page(self.maps(page), self.rule)
 
 
-def _load(folder: Path, device: str | None) -> tuple[Network, Config]:
+def load_network(folder: Path, device: str | None) -> tuple[Network, Config]:
     """A checkpoint's network as torch computes it, in evaluation mode."""
     import torch
 

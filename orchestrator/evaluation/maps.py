@@ -155,38 +155,27 @@ def _missing(checkpoint: Path, folder: Path, views: tuple[str, ...], pages: Sequ
 
 
 def _compute(chunks: Sequence[_Chunk], on_pages: Callable[[int, int], None]) -> None:
-    import ray
+    from orchestrator.execution.tasks import run_tasks
 
-    from orchestrator.execution.cluster import capacity, connect
-
-    connect()
-    gpus = 1 if capacity().gpus >= 1 else 0
-    task = ray.remote(num_cpus=1, num_gpus=gpus)(write_maps)
     total, done = sum(len(chunk.pages) for chunk in chunks), 0
     on_pages(done, total)
-    waiting = {task.remote(chunk, bool(gpus)): chunk for chunk in chunks}
-    try:
-        while waiting:
-            ready, _ = ray.wait(list(waiting), num_returns=1)
-            for reference in ready:
-                ray.get(reference)
-                done += len(waiting.pop(reference).pages)
-                on_pages(done, total)
-    except ray.exceptions.RayTaskError as error:
-        raise (error.cause or error) from None  # the user's fault as it was raised, without Ray's traceback around it
-    finally:
-        for reference in waiting:
-            ray.cancel(reference)
+
+    def count(chunk: _Chunk) -> None:
+        nonlocal done
+        done += len(chunk.pages)
+        on_pages(done, total)
+
+    run_tasks(write_maps, chunks, count)
 
 
 def write_maps(chunk: _Chunk, on_gpu: bool) -> None:
     """Compute and write the maps of one chunk; runs in a Ray task."""
-    from detector.checkpoint import load
-    from detector.inference.predict import page_map
+    from detector.inference.predict import load_network, map_of
 
-    model, config = load(chunk.checkpoint, device="cuda" if on_gpu else "cpu")
+    # The very network that `predict` computes with, or a bundle would not give the bytes of its own submission.
+    network, config = load_network(chunk.checkpoint, "cuda" if on_gpu else "cpu")
     for index, page in chunk.pages:
-        found = page_map(model, config, read_image(page.path), views=chunk.views)
+        found = map_of(network, read_image(page.path), config.image_size, chunk.views)
         buffer = io.BytesIO()
         # Receipts are mostly not text: zlib keeps about a twentieth of a map.
         np.savez_compressed(

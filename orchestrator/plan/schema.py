@@ -113,11 +113,22 @@ class DataSpec(Part):
     folds: FoldSpec | None = Field(None, description="for `folds: all` and `folds: [0, 1]`")
 
 
+class SubmissionBudget(Part):
+    """How many files a leaderboard takes."""
+
+    total: int | None = Field(None, ge=1, description="files in all")
+    per_day: int | None = Field(None, ge=1, description="files a day, by this machine's clock")
+    public_images: int | None = Field(
+        None, ge=1, description="test images that the public score is of; default: all of the file's"
+    )
+
+
 class BudgetSpec(Part):
     """Limits of the whole plan."""
 
     gpu_hours: Annotated[float, Field(gt=0)] | None = Field(None, description="GPU-hours at most")
     deadline: Deadline = Field(None, description="ISO 8601 with offset; nothing starts that cannot end before")
+    submissions: SubmissionBudget | None = Field(None, description="what `submissions list` counts against")
 
 
 class AshaSpec(Part):

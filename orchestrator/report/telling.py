@@ -12,6 +12,7 @@ from pathlib import Path
 from orchestrator.evaluation.champion import Champion
 from orchestrator.evaluation.decisions import Decision, score_text, target_text
 from orchestrator.evaluation.review import Review, is_chosen
+from orchestrator.evaluation.submitted import tell_submissions
 from orchestrator.evaluation.tuning import Tuned, metrics_of
 from orchestrator.execution.admitting import left_out
 from orchestrator.execution.progress import Progress
@@ -88,7 +89,7 @@ class Tell:
                 *({"thresh": thresh, "hmean": hmean} for thresh, hmean in result.curve),
                 *(row for knob in result.knobs if knob.name != "thresh" for row in knob.curve),
             ],
-            files=files,
+            files=files | ({"model": result.folder} if "bundle.json" in files else {}),
             notes=_notes(result),
         )
 
@@ -118,6 +119,7 @@ def telling(study: Study, ledger: Ledger) -> Iterator[Tell]:
     with Journal(ledger.workspace) as journal, Shipper(ledger.workspace), Progress(study, ledger) as progress:
         record = Recorder(journal, study)
         record.study()
+        tell_submissions(journal, ledger.workspace)
         try:
             yield Tell(record, progress)
         except KeyboardInterrupt:

@@ -51,12 +51,18 @@ def test_the_digest_is_of_what_a_bundle_finds(members: tuple[Path, Path], tmp_pa
     assert save_bundle(tmp_path / "c", [(first, 1.0), (second, 1.0)]) == plain
 
 
+def listed(bundle: Path) -> dict[str, str]:
+    return json.loads((bundle / "bundle.json").read_text())["files"]
+
+
 def test_every_file_is_held_against_its_digest(bundle: Path) -> None:
     verify(bundle)
     Predictor.load(bundle, "cpu")
     files = [path for path in sorted(bundle.rglob("*")) if path.is_file() and path.name != "bundle.json"]
-    assert len(files) == 6  # weights, config and meta of two members
-    for file in files:
+    assert {path.relative_to(bundle).as_posix() for path in files} == set(listed(bundle))
+    some = [bundle / "MLmodel", bundle / "code" / "detector" / "geometry.py", *sorted((bundle / "members").glob("*/*"))]
+    assert len(some) == 8  # weights, config and meta of two members
+    for file in some:
         whole = file.read_bytes()
         for damage in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[:-1], whole + b" "):
             file.write_bytes(damage)

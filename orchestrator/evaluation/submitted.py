@@ -1,0 +1,298 @@
+"""Files that a workspace's models made, and what a leaderboard said of files.
+
+    <workspace>/predictions/<content>.json      a submission file that a model made: its hash, the model, its settings
+    <workspace>/submissions/000001.json ...     one score of one file on one board, in order; never changed
+
+A file is known by its bytes, and by its content where only the order of its lines or their ends differ. What a score is
+held against is the model's local score: cross-fitted where its rule was searched, else under its own rule, always on
+the common validation images, which no training saw.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from detector.checkpoint import META
+from detector.config import Postprocess
+from detector.data.formats_csv import read_rows
+from detector.errors import CheckpointError, DataError
+from detector.files import read_json, write_json
+from detector.inference.described import Described, describe
+from orchestrator.errors import LedgerError
+from orchestrator.evaluation.scores import ImageScores
+from orchestrator.ledger import Ledger
+from orchestrator.storage.stores import FolderStore
+
+if TYPE_CHECKING:
+    from orchestrator.tracking.journal import Journal
+
+FORMAT: Final = 1
+PREDICTIONS, SUBMISSIONS = "predictions", "submissions"
+SCORES: Final = ("hmean", "precision", "recall")
+Where = Literal["public", "private"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """A submission file.
+
+    Attributes:
+        sha256: of its bytes.
+        content: the same for files that say the same of the same images.
+    """
+
+    sha256: str
+    content: str
+    images: int
+    boxes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A model's score on the common validation images.
+
+    Attributes:
+        what: `cross-fitted`, or `own rule`.
+        images: digest of the images' names: only scores on the same can be compared.
+        hmean_N: of each image.
+    """
+
+    what: str
+    hmean: float
+    precision: float
+    recall: float
+    images: str
+    hmean_N: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A file that a model of the workspace made.
+
+    Attributes:
+        model: what `Described.as_json` says of it.
+        origin: as a person named it: `champion`, `phase/experiment`, a path.
+        made_at: ISO 8601.
+    """
+
+    file: FileFacts
+    model: Mapping[str, Any]
+    origin: str
+    path: str
+    made_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One score of one file on one board.
+
+    Attributes:
+        number: from 1, in the order in which they were added.
+        at: ISO 8601 with its offset: when it was submitted.
+        hmean, precision, recall: the board's.
+        made: the model behind it, where this workspace made the file.
+        local: that model's score here.
+    """
+
+    number: int
+    at: str
+    board: Where
+    path: str
+    file: FileFacts
+    hmean: float
+    precision: float
+    recall: float
+    note: str
+    by: str
+    made: Made | None
+    local: Local | None
+
+    @property
+    def difference(self) -> float | None:
+        """Leaderboard less local."""
+        return None if self.local is None else self.hmean - self.local.hmean
+
+
+def file_facts(path: Path) -> FileFacts:
+    """The facts of a submission file; DataError where it breaks the format."""
+    rows = [(row.name, [polygon.tolist() for polygon in row.polygons]) for row in read_rows(path)]
+    content = hashlib.blake2b(json.dumps(sorted(rows)).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    with path.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    return FileFacts(sha256, content, len(rows), sum(len(polygons) for _, polygons in rows))
+
+
+# --- files that models made ------------------------------------------------------------------------------------------
+
+
+def note_made(workspace: Path, path: Path, about: Described, origin: str, now: str) -> Made:
+    """Keep which model made a submission file."""
+    made = Made(file_facts(path), about.as_json(), origin, str(path), now)
+    write_json(workspace / PREDICTIONS / f"{made.file.content}.json", {"format": FORMAT, **asdict(made)})
+    return made
+
+
+def find_made(workspace: Path, facts: FileFacts) -> Made | None:
+    """Which model of the workspace made a file; None where none is known to have."""
+    path = workspace / PREDICTIONS / f"{facts.content}.json"
+    if path.is_file():
+        return _made(read_json(path), path)
+    for file in sorted(workspace.glob("ensembles/*/submission.csv")):
+        if file.stat().st_size and hashlib.sha256(file.read_bytes()).hexdigest() == facts.sha256:
+            about = describe(file.parent)
+            return Made(facts, about.as_json(), file.parent.name, str(file.relative_to(workspace)), "")
+    return None
+
+
+def workspace_around(model: Path) -> Path | None:
+    """The workspace in which a model lies, if it lies in one."""
+    return next((folder for folder in model.absolute().parents if (folder / "ledger.json").is_file()), None)
+
+
+# --- what leaderboards said ------------------------------------------------------------------------------------------
+
+
+def submissions(workspace: Path) -> tuple[Submission, ...]:
+    """All of a workspace, in their order.
+
+    Raises:
+        LedgerError: a file among them is damaged.
+    """
+    store = FolderStore(workspace)
+    names = [name for name in store.names(SUBMISSIONS) if name.endswith(".json")]
+    return tuple(_read(workspace / SUBMISSIONS / name) for name in names)
+
+
+def add_submission(workspace: Path, value: Submission) -> Submission:
+    """Append a submission; its number is given here. Of several processes each gets its own."""
+    store = FolderStore(workspace)
+    while True:
+        number = max((found.number for found in submissions(workspace)), default=0) + 1
+        record = {"format": FORMAT, **asdict(value), "number": number}
+        if store.create(f"{SUBMISSIONS}/{number:06d}.json", json.dumps(record, ensure_ascii=False).encode() + b"\n"):
+            return _read(workspace / SUBMISSIONS / f"{number:06d}.json")
+
+
+def tell_submissions(journal: Journal, workspace: Path) -> None:
+    """Let the journal have every submission that it does not know yet; MLflow shows each as a run."""
+    for one in submissions(workspace):
+        local = None if one.local is None else {k: v for k, v in asdict(one.local).items() if k != "hmean_N"}
+        payload = {**asdict(replace(one, local=None)), "local": local, "difference": one.difference}
+        journal.append("submission", f"{one.number:06d}", payload)
+
+
+def _read(path: Path) -> Submission:
+    try:
+        value = dict(read_json(path))
+        if value.pop("format") != FORMAT:
+            raise ValueError("another version wrote it")
+        value["file"] = FileFacts(**value["file"])
+        value["made"] = None if value["made"] is None else _made({"format": FORMAT, **value["made"]}, path)
+        local = value["local"]
+        value["local"] = None if local is None else Local(**{**local, "hmean_N": tuple(local["hmean_N"])})
+        return Submission(**value)
+    except (DataError, KeyError, TypeError, ValueError) as error:
+        raise LedgerError(f"{path}: not a submission ({error}); move it away, and add it again") from error
+
+
+def _made(value: Mapping[str, Any], path: Path) -> Made:
+    try:
+        rest = {key: item for key, item in value.items() if key not in ("format", "file")}
+        return Made(FileFacts(**value["file"]), **rest)
+    except (KeyError, TypeError) as error:
+        raise LedgerError(f"{path}: not a record of a prediction ({error}); remove it") from error
+
+
+# --- local scores ----------------------------------------------------------------------------------------------------
+
+
+def local_of(workspace: Path, model: Mapping[str, Any]) -> Local | None:
+    """What a model, as `Described.as_json` says it, scores on the common validation images; None if nobody knows."""
+    ledger = Ledger.open(workspace)
+    wanted = same_model(model) | {"postprocess": Postprocess.model_validate(model["postprocess"])}
+    for value in _results(workspace):
+        for candidate, scores in _candidates(value, ledger):
+            if candidate == wanted:
+                return _local("cross-fitted", ImageScores.from_json(scores))
+    members = [row["digest"] for row in model["members"]]
+    return _own(ledger, members[0], wanted) if len(members) == 1 else None
+
+
+def same_model(model: Mapping[str, Any]) -> dict[str, Any]:
+    """What two models must share to differ in thresholds alone: members with their shares, views, fusion."""
+    total = sum(row["weight"] for row in model["members"]) or 1.0
+    shares = sorted((row["digest"], round(row["weight"] / total, 9)) for row in model["members"])
+    return {"members": shares, "views": list(model["views"]), "fusion": model.get("fusion", "mean")}
+
+
+def _results(workspace: Path) -> Iterator[Mapping[str, Any]]:
+    for path in sorted((*workspace.glob("ensembles/*/scores.json"), *workspace.glob("thresholds/*/scores.json"))):
+        yield read_json(path)
+
+
+def _candidates(value: Mapping[str, Any], ledger: Ledger) -> Iterator[tuple[dict[str, Any], Mapping[str, Any]]]:
+    """The models whose cross-fitted scores stand in a result: its own, and the single one that it was held against."""
+    fusion = (value.get("anatomy") or {}).get("fusion", "mean")
+    found = [(value["members"], value["views"], fusion, value["rule"], value["images"]["crossfitted"])]
+    reference = value["reference"]
+    if reference["rule"] and reference["images"]["crossfitted"]:
+        single = [{"trial": reference["trial"], "weight": 1.0}]
+        found.append((single, ["identity"], "mean", reference["rule"], reference["images"]["crossfitted"]))
+    for members, views, how, rule, scores in found:
+        digests = [_checkpoint(ledger, row["trial"]) for row in members]
+        if all(digests):
+            rows = [{"digest": d, "weight": row["weight"]} for d, row in zip(digests, members, strict=True)]
+            one = len(rows) == 1
+            model = same_model({"members": rows, "views": views, "fusion": "mean" if one else how})
+            yield model | {"postprocess": Postprocess.model_validate(rule)}, scores
+
+
+def _own(ledger: Ledger, checkpoint: str, wanted: Mapping[str, Any]) -> Local | None:
+    """A single model's score under the rule of its own config."""
+    for folder in sorted(ledger.workspace.glob("trials/*")):
+        if _checkpoint(ledger, folder.name) != checkpoint:
+            continue
+        about = describe(folder / "best")
+        saved = sorted(folder.glob("scores/val-*.json"), key=lambda path: path.stat().st_mtime)
+        if saved and same_model(about.as_json()) | {"postprocess": about.rule} == wanted:
+            return _local("own rule", ImageScores.from_json(read_json(saved[-1])))
+    return None
+
+
+def _checkpoint(ledger: Ledger, trial: str) -> str | None:
+    meta = ledger.folder(trial) / "best" / META
+    return str(read_json(meta)["digest"]) if meta.is_file() else None
+
+
+def _local(what: str, scores: ImageScores) -> Local:
+    images = hashlib.blake2b("\0".join(sorted(scores.names)).encode("utf-8", "surrogatepass"), digest_size=8)
+    hmean, precision, recall = (scores.mean("hmean"), scores.mean("precision"), scores.mean("recall"))
+    order = sorted(range(len(scores.names)), key=scores.names.__getitem__)
+    hmean_N = scores.stat_N("hmean")
+    return Local(what, hmean, precision, recall, images.hexdigest(), tuple(float(hmean_N[place]) for place in order))
+
+
+def known_workspaces(roots: Sequence[Path]) -> list[Path]:
+    """The workspaces among folders and directly in them."""
+    found = [
+        folder for root in roots for folder in (root, *sorted(root.glob("*"))) if (folder / "ledger.json").is_file()
+    ]
+    return list(dict.fromkeys(folder.absolute() for folder in found))
+
+
+def maker(workspaces: Sequence[Path], path: Path) -> tuple[Path, Made] | None:
+    """The workspace whose model made a file, and what it knows of it."""
+    facts = file_facts(path)
+    for workspace in workspaces:
+        try:
+            made = find_made(workspace, facts)
+        except CheckpointError:  # a bundle of another version: its file cannot be told from others' by its model
+            continue
+        if made is not None:
+            return workspace, made
+    return None

@@ -1,0 +1,408 @@
+"""What a leaderboard said, held against what is known here: numbers by hand, the commands on real files."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import nn
+
+from detector import checkpoint
+from detector.config import Config, Postprocess
+from detector.files import write_json
+from detector.inference.bundle import save_bundle
+from detector.inference.described import describe
+from detector.metrics.cleval import Counts
+from detector.model.detector import build
+from orchestrator.__main__ import main
+from orchestrator.evaluation.following import (
+    Budget,
+    agreement,
+    expected_maximum,
+    latest,
+    optimism,
+    spent,
+    tau_interval,
+    warnings,
+)
+from orchestrator.evaluation.submitted import (
+    FileFacts,
+    Local,
+    Made,
+    Submission,
+    add_submission,
+    file_facts,
+    local_of,
+    submissions,
+)
+from orchestrator.ledger import Ledger
+from orchestrator.plan.study import Trial
+
+# --- statistics ------------------------------------------------------------------------------------------------------
+
+
+def test_ranks_by_hand():
+    # 6 pairs of 4: 1-2, 1-3, 1-4, 2-4, 3-4 agree, 2-3 do not: tau = (5 - 1) / 6; rho = 1 - 6 (0 + 1 + 1 + 0) / 60
+    found = agreement([0.1, 0.2, 0.3, 0.4], [0.5, 0.7, 0.6, 0.8])
+    assert (found.count, found.tau, found.rho) == (4, pytest.approx(4 / 6), pytest.approx(0.8))
+    # c = 2 x 1.96^2 / 4 = 1.9207: (.6667 -+ sqrt(c (1 + c - .4444))) / (1 + c)
+    assert (found.low, found.high) == (pytest.approx(-0.5184, abs=1e-4), pytest.approx(0.9749, abs=1e-4))
+    assert str(agreement([0.1, 0.2, 0.3], [1, 2, 3])) == "Kendall tau +1.00, n = 3: too few for an interval"
+    assert str(agreement([0.1, 0.2], [0.5, 0.5])) == "n = 2: no ranks to compare"
+    assert str(agreement([], [])) == "n = 0: no ranks to compare"
+
+
+@given(st.floats(-1, 1), st.integers(4, 500))
+def test_intervals_hold_their_point_and_stay_within_one(tau: float, count: int):
+    low, high = tau_interval(tau, count)
+    assert -1 - 1e-12 <= low <= tau + 1e-12 and tau - 1e-12 <= high <= 1 + 1e-12
+    wider = tau_interval(tau, count // 2 + 1)
+    assert wider[0] <= low + 1e-12 and high <= wider[1] + 1e-12
+
+
+def test_intervals_cover_the_true_tau():
+    # Of normals with correlation r, tau is 2 / pi x asin(r).
+    from scipy.stats import kendalltau
+
+    random = np.random.default_rng(0)
+    for r, count in ((0.0, 6), (0.6, 6), (0.9, 8), (0.6, 20)):
+        truth, inside = 2 / math.pi * math.asin(r), 0
+        for _ in range(300):
+            x, y = random.multivariate_normal([0, 0], [[1, r], [r, 1]], count).T
+            low, high = tau_interval(float(kendalltau(x, y).statistic), count)
+            inside += low <= truth <= high
+        assert inside >= 0.93 * 300, (r, count, inside)
+
+
+def test_the_best_of_k_by_the_known_values():
+    # Harter 1961, "Expected values of normal order statistics", Biometrika 48
+    known = {1: 0.0, 2: 0.56419, 3: 0.84628, 5: 1.16296, 10: 1.53875, 20: 1.86748, 50: 2.24907}
+    for count, want in known.items():
+        assert expected_maximum(count) == pytest.approx(want, abs=1e-5)
+
+
+# --- records and warnings --------------------------------------------------------------------------------------------
+
+
+def model(thresh: float, *members: str) -> dict:
+    rows = [{"digest": name, "weight": 1.0} for name in members or ("m",)]
+    rule = Postprocess(thresh=thresh).model_dump(mode="json")
+    digest = f"{'-'.join(members)}@{thresh}"
+    head = {"kind": "bundle", "digest": digest, "views": ["identity"], "fusion": "mean"}
+    return head | {"members": rows, "postprocess": rule}
+
+
+def sent(number: int, hmean: float, local: float | None, made: dict | None = None, board: str = "public") -> Submission:
+    facts = FileFacts(f"sha{number}", f"content{number}", 400, 40_000)
+    here = None if local is None else Local("cross-fitted", local, local, local, "val", (local - 0.01, local + 0.01))
+    by = None if made is None else Made(facts, made, "phase/e", "x.csv", "")
+    at = f"2026-11-{number:02d}T12:00:00+00:00"
+    return Submission(number, at, board, "x.csv", facts, hmean, hmean, hmean, "", "me", by, here)
+
+
+def test_thresholds_searched_on_the_board_are_told():
+    three = [sent(1 + i, 0.98 + i * 1e-4, 0.98, model(0.2 + i / 10)) for i in range(3)]
+    assert not any("thresholds alone" in text for text in warnings(three[:2], None, Budget()))
+    (told,) = [text for text in warnings(three, None, Budget()) if "thresholds alone" in text]
+    assert "3 submissions of one model differ in thresholds alone (#1, #2, #3; public H within 0.0002)" in told
+    other = [*three[:2], sent(3, 0.98, 0.98, model(0.4, "other"))]
+    assert not any("thresholds alone" in text for text in warnings(other, None, Budget()))
+
+
+def test_a_choice_by_the_board_is_told():
+    here, there = sent(1, 0.9800, 0.9850, model(0.3, "a")), sent(2, 0.9810, 0.9840, model(0.3, "b"))
+    text = "#2 is the best on the public board (0.9810, local 0.9840)"
+    told = warnings([here, there], None, Budget())
+    assert f"{text} is the board's alone; #1 is the best here (local 0.9850, public 0.9800)" in told[0]
+    followed = sent(3, 0.9805, 0.9835, model(0.4, "b"))
+    assert (
+        f"{text} and was chosen (#3 followed with its members)" in warnings([here, there, followed], None, Budget())[0]
+    )
+    private = replace(sent(4, 0.97, 0.9840, model(0.3, "b"), "private"), file=there.file)
+    assert "was chosen (it has a private score)" in warnings([here, there, private], None, Budget())[0]
+    assert "was chosen (it is the champion)" in warnings([here, there], "b@0.3", Budget())[0]
+    agreed = sent(2, 0.9810, 0.9860, model(0.3, "b"))
+    assert not any("was chosen" in text or "board's alone" in text for text in warnings([here, agreed], None, Budget()))
+
+
+def test_optimism_by_hand():
+    # Per image the two differ by +.02 and -.02: variance .0008 (n - 1), half of it .0004, sd .02; on 400 images .001.
+    one = replace(sent(1, 0.98, 0.5), local=Local("own rule", 0.5, 0.5, 0.5, "val", (0.51, 0.49)))
+    two = replace(sent(2, 0.981, 0.5), local=Local("own rule", 0.5, 0.5, 0.5, "val", (0.49, 0.51)))
+    found = optimism([one, two], 400)
+    assert found is not None and found.from_local and found.sd == pytest.approx(0.001)
+    assert found.value == pytest.approx(0.00056419, abs=1e-7)
+    told = warnings([one, two], None, Budget())[-1]
+    assert told.startswith("the best of 2 equal models would look 0.0006 better than it is on 400 images")
+    assert "on 200 images" in warnings([one, two], None, Budget(public_images=200))[-1]
+    # Without local scores: the scatter of the board's own, .0010 / sqrt(2)
+    bare = optimism([sent(1, 0.98, None), sent(2, 0.981, None)], 400)
+    assert bare is not None and not bare.from_local and bare.sd == pytest.approx(0.001 / math.sqrt(2))
+    assert optimism([one], 400) is None
+
+
+def test_budgets_count_files():
+    now = datetime.fromisoformat("2026-11-03T20:00:00+00:00")
+    found = [sent(number, 0.9, None) for number in (1, 2, 3)]
+    found.append(replace(found[0], number=4, board="private"))
+    used = spent(found, Budget(5, 2), now)
+    assert (used.total, used.today, used.left, used.left_today) == (3, 1, 2, 1)
+    assert str(used) == "3 of 5 submissions, 2 left; today 1 of 2"
+    assert "over the budget" in str(spent(found, Budget(2), now))
+    assert str(spent(found, Budget(), now)) == "3 submissions; the plan sets no `budget.submissions`"
+    # 20:00 in Greenwich is tomorrow in Seoul, where nothing was sent yet
+    assert spent(found, Budget(5, 2), datetime.fromisoformat("2026-11-04T05:00:00+09:00")).today == 0
+
+
+def test_the_last_score_of_a_file_counts():
+    first, corrected = sent(1, 0.9, None), replace(sent(1, 0.8, None), number=2)
+    assert latest([first, corrected, sent(3, 0.7, None)], "public")[0].hmean == 0.8
+
+
+def test_records_are_appended_by_many_at_once(tmp_path: Path):
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]); "
+        "from orchestrator.evaluation.submitted import *; "
+        "facts = FileFacts('s', 'c', 1, 1); at = '2026-11-01T00:00:00+00:00'; "
+        "one = Submission(0, at, 'public', 'x', facts, .9, .9, .9, '', '', None, None)\n"
+        "for _ in range(10): add_submission(Path(sys.argv[1]), one)"
+    )
+    root = Path(__file__).resolve().parents[2]
+    runs = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(root)]) for _ in range(2)]
+    assert [run.wait(200) for run in runs] == [0, 0]
+    assert [one.number for one in submissions(tmp_path)] == list(range(1, 21))
+    whole = sent(1, 0.9, 0.8, model(0.3))
+    assert replace(add_submission(tmp_path, whole), number=1) == whole
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    st.permutations(["a.png,1 2 3 4 5 6", "b.png,", "c.png,1 1 2 2 3 1|4 4 5 5 6 4"]), st.sampled_from(["\n", "\r\n"])
+)
+def test_a_file_is_known_whatever_its_lines_order_and_ends(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str], end: str
+):
+    folder = tmp_path_factory.mktemp("facts")
+    (folder / "x.csv").write_bytes(end.join(["filename,polygons", *lines, ""]).encode())
+    (folder / "y.csv").write_text("filename,polygons\na.png,1 2 3 4 5 6\nb.png,\nc.png,1 1 2 2 3 1|4 4 5 5 6 4\n")
+    (folder / "z.csv").write_text("filename,polygons\na.png,1 2 3 4 5 7\nb.png,\nc.png,1 1 2 2 3 1|4 4 5 5 6 4\n")
+    mine, same, other = (file_facts(folder / f"{name}.csv") for name in "xyz")
+    assert mine.content == same.content != other.content
+    assert (mine.images, mine.boxes) == (3, 3)
+
+
+# --- the commands ----------------------------------------------------------------------------------------------------
+
+TINY = Config(
+    encoder="test_resnet.r160_in1k",
+    encoder_weights="none",
+    inner_channels=16,
+    output_channels=8,
+    image_size=64,
+    postprocess=Postprocess(thresh=0.1, box_thresh=0.1),
+)
+PLAN = """\
+roadmap: r
+workspace: {home}/w
+data:
+  train: {{images: {home}/images, annotations: {home}/t.json}}
+  val: {{images: {home}/images, annotations: {home}/v.json}}
+budget: {{submissions: {{total: 3, per_day: 2, public_images: 50}}}}
+phases:
+  - id: one
+    experiments: [{{id: a, what: the baseline}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with two finished folds, their scores and a champion; images; a plan with a budget."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "images").mkdir()
+    for name, seed in (("a.png", 0), ("b.png", 1), ("c.png", 2)):
+        pixels = np.random.default_rng(seed).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / name)
+    words = {"0001": {"points": [[1, 1], [30, 1], [30, 12], [1, 12]]}}
+    write_json(folder / "t.json", {"images": {"a.png": {"words": words}, "b.png": {"words": words}}})
+    write_json(folder / "v.json", {"images": {"c.png": {"words": words}}})
+    (folder / "plan.yaml").write_text(PLAN.format(home=folder))
+    ledger = Ledger.open(folder / "w")
+    with ledger.drive():
+        for fold in (0, 1):
+            digest = f"{fold:016x}"
+            ledger.register(
+                Trial(digest, f"one/a-fold{fold}", "one", "a", TINY.model_copy(update={"seed": fold}), fold)
+            )
+            torch.manual_seed(fold)
+            network = build(TINY)
+            nn.init.normal_(network.head.prob.out.weight, std=0.5)
+            config = TINY.model_copy(update={"seed": fold})
+            checkpoint.save(ledger.folder(digest) / "best", network, config, {})
+            ledger.set_state(digest, "finished")
+            counts = {"c.png": Counts(10, 10, 2, 8), "d.png": Counts(10, 10, 0, 10)}
+            ledger.put_scores(
+                digest,
+                "val-x-competition-2",
+                {
+                    name: c.__dict__ if hasattr(c, "__dict__") else {key: getattr(c, key) for key in c.__slots__}
+                    for name, c in counts.items()
+                },
+            )
+    save_bundle(folder / "w" / "singles" / "s", [(ledger.folder(f"{0:016x}") / "best", 1.0)])
+    champion = {"format": 1, "path": "singles/s", "kind": "single", "name": "one/a", "hmean": 0.9, "precision": 0.9}
+    champion |= {"recall": 0.9, "why": "", "images": "x", "plan": "plan.yaml"}
+    write_json(folder / "w" / "champion.json", champion)
+    return folder
+
+
+Told = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def told(capsys: pytest.CaptureFixture[str]) -> Told:
+    def call(*words: object) -> tuple[int, str, str]:
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as error:  # argparse's own refusals
+            code = int(error.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def test_predict_knows_names_and_add_knows_what_it_made(home: Path, told: Told):
+    plan, images = home / "plan.yaml", home / "images"
+    for name, out in (("champion", "c.csv"), ("one/a", "folds.csv"), ("one/a-fold1", "fold1.csv")):
+        code, text, err = told("predict", name, images, "-o", home / out, "--plan", plan, "--device", "cpu")
+        assert code == 0, text + err
+    bundle = describe(home / "w" / "bundles" / "one-a")
+    assert [weight for _, weight in bundle.members] == [0.5, 0.5]
+    code, _, err = told("predict", "one/b", images, "-o", home / "x.csv", "--plan", plan)
+    assert code == 2 and "no finished model is called `one/b`; did you mean `one/a`?" in err
+
+    scores = ("--hmean", "0.85", "--precision", "0.9", "--recall", "0.82")
+    code, text, err = told("submissions", "add", home / "c.csv", "--plan", plan, *scores, "--note", "the first")
+    assert code == 0, err
+    # chars: recall (8 + 10) / ... of each image .8 and 1; precision .8 and 1, by the counts; own rule, two images
+    local = local_of(home / "w", describe(home / "w" / "singles" / "s").as_json())
+    assert local is not None and local.what == "own rule" and len(local.hmean_N) == 2
+    assert "#1: public H 0.8500; made by champion (" in text
+    assert f"local H {local.hmean:.4f} (own rule), board - local {0.85 - local.hmean:+.4f}" in text
+    assert "1 of 3 submissions, 2 left; today 1 of 2" in text
+    again = told("submissions", "add", home / "c.csv", "--plan", plan, *scores)
+    assert again == (0, "#1: is kept already, with these scores\n", "")
+    code, _, err = told("submissions", "add", home / "c.csv", "--plan", plan, "--hmean", 0.8, *scores[2:])
+    assert code == 2 and "has a public score already (#1, H 0.8500" in err and "--force" in err
+    code, text, _ = told("submissions", "add", home / "c.csv", "--plan", plan, "--private", *scores)
+    assert code == 0 and "#2: private" in text and "1 of 3 submissions" in text
+
+    (home / "outside.csv").write_text("filename,polygons\na.png,1 1 9 1 9 9 1 9\nb.png,\nc.png,\n")
+    code, text, _ = told("submissions", "add", home / "outside.csv", "--plan", plan, "--hmean", 0.95, *scores[2:])
+    assert code == 0 and "no model of this workspace is known to have made this file" in text
+    assert "! H 0.9500 lies above 2PR / (P + R) = 0.8581" in text  # a mean of harmonic means cannot
+
+    code, text, _ = told("submissions", "list", plan)
+    assert code == 0
+    assert "the first" in text and "unknown" in text
+    assert "public against local H: n = 1: no ranks to compare" in text and "2 of 3 submissions, 1 left" in text
+    value = json.loads(told("submissions", "list", plan, "--json")[1])
+    assert [one["hmean"] for one in value["submissions"]] == [0.85, 0.85, 0.95]
+    assert value["budget"] == {
+        "used": 2, "left": 1, "used_today": 2, "left_today": 0, "total": 3, "per_day": 2, "public_images": 50
+    }  # fmt: skip
+    code, text, _ = told("submissions", "list", home / "w")
+    assert code == 0 and "the plan sets no `budget.submissions`" in text
+
+
+def test_own_files_are_not_fused(home: Path, told: Told):
+    ours, outside = home / "own.csv", home / "outside2.csv"
+    code, *_ = told("predict", "champion", home / "images", "-o", ours, "--plan", home / "plan.yaml", "--device", "cpu")
+    assert code == 0
+    outside.write_text("filename,polygons\na.png,1 1 9 1 9 9 1 9\nb.png,\nc.png,\n")
+    lines = ours.read_text().splitlines()
+    shuffled = home / "shuffled.csv"
+    shuffled.write_text("\r\n".join([lines[0], *reversed(lines[1:])]) + "\r\n")  # other bytes, the same words
+    for file in (ours, shuffled):
+        code, _, err = told("fuse", outside, file, "-o", home / "f.csv", "--plan", home / "w")
+        assert (
+            code == 2 and f"{file}: was made by champion (" in err and "fuse maps with an `ensemble:` experiment" in err
+        )
+    other = home / "outside3.csv"
+    other.write_text("filename,polygons\nb.png,\na.png,2 1 9 1 9 9 2 9|20 20 40 20 40 30 20 30\nc.png,\n")
+    code, text, err = told("fuse", outside, other, "-o", home / "f.csv", "--plan", home / "w")
+    assert code == 0, err
+    assert "3 images: 1 of outside2.csv, 2 of outside3.csv -> 1 boxes" in text
+    assert (home / "f.csv").read_text() == "filename,polygons\na.png,1 1 9 1 9 9 1 9\nb.png,\nc.png,\n"
+    words = ("fuse", outside, other, "-o", home / "f.csv")
+    assert told(*words)[0] == 2 and "--force" in told(*words)[2]
+    code, text, _ = told(*words, "--force", "--weights", 1, 2)
+    assert code == 0 and "-> 2 boxes" in text
+    for more, hint in (
+        (("--weights", 1), "--weights: one for each of the 2 files, got 1"),
+        (("--weights", 1, 0), "`weight > 0` must hold"),
+        (("--iou", 0), "`0 < iou <= 1` must hold"),
+        (("--votes", 1), "`0 <= votes < 1` must hold"),
+    ):
+        code, _, err = told(*words, "--force", *more)
+        assert code == 2 and hint in err
+    (home / "few.csv").write_text("filename,polygons\na.png,\n")
+    code, _, err = told("fuse", outside, home / "few.csv", "-o", home / "g.csv")
+    assert code == 2 and "few.csv: must have the images of" in err and "b.png is in one alone (2 such images)" in err
+
+
+def test_submissions_are_checked_by_command(home: Path, told: Told):
+    plan, file = home / "plan.yaml", home / "check.csv"
+    box = "1 1 30 1 30 12 1 12"
+    file.write_text(f"filename,polygons\na.png,{box}\nb.png,{box}\nc.png,{box}\n")
+    code, text, err = told("submissions", "check", file, "--images", home / "images", "--plan", plan)
+    assert (code, text) == (0, f"{file}: 3 rows for 3 images, 3 boxes: nothing is wrong\n"), err
+    file.write_text(f"filename,polygons\na.png,{box}|1 1 99 1 99 12 1 12\nb.png,{box}\n")
+    code, text, _ = told("submissions", "check", file, "--images", home / "images")
+    assert code == 1 and f"{file}:2: image a.png: polygon 2: 0 <= x <= 90 and 0 <= y <= 70 must hold, got 99 1" in text
+    assert "image c.png: every image must have a line" in text and "must not be sent so" in text
+    value = json.loads(told("submissions", "check", file, "--images", home / "images", "--json")[1])
+    assert value["sound"] is False and {one["rule"] for one in value["findings"]} == {"inside", "missing", "training"}
+    assert told("submissions", "check", file)[0] == 2
+    assert told("submissions", "check", home / "t.json", "--images", home / "images")[0] == 2
+    assert told("submissions", "check", file, "--plan", plan)[0] == 1  # without --images: the plan's test or val pages
+    for wrong, hint in (("98.5", "write 0.985"), ("x", "a number in 0..1")):
+        code, _, err = told(
+            "submissions", "add", file, "--plan", plan, "--hmean", wrong, "--precision", 1, "--recall", 1
+        )
+        assert code == 2 and hint in err
+
+
+def test_submissions_reach_the_journal_and_mlflow_once(home: Path, told: Told):
+    from orchestrator.tracking.board import Board
+    from orchestrator.tracking.events import read_events
+    from orchestrator.tracking.journal import Journal
+
+    workspace, plan, file = home / "w", home / "plan.yaml", home / "j.csv"
+    file.write_text("filename,polygons\na.png,1 1 9 1 9 9 1 9\nb.png,1 1 9 1 9 9 1 9\nc.png,\n")
+    scores = ("--hmean", 0.5, "--precision", 0.6, "--recall", 0.55)
+    with Journal(workspace):  # a plan runs
+        code, text, _ = told("submissions", "add", file, "--plan", plan, *scores)
+        assert code == 0 and "not in the journal yet" in text
+    assert told("submissions", "add", file, "--plan", plan, "--private", *scores)[0] == 0
+    events = [event for event, _ in read_events(workspace / "journal.jsonl") if event.kind == "submission"]
+    assert [event.payload["number"] for event in events] == [one.number for one in submissions(workspace)]
+    board = Board()
+    for event, _ in read_events(workspace / "journal.jsonl"):
+        board.apply(event)
+    runs = {run.key: run for run, _, _ in board.take()}
+    last = runs[f"submission/{events[-1].key}"]
+    assert last.status == "FINISHED" and last.tags["board"] == "private" and last.tags["kind"] == "submission"
+    assert last.tags["file_sha256"] == file_facts(file).sha256
