@@ -69,10 +69,14 @@ def fuse(maps: Sequence[PageMap], weights: Sequence[float] | None = None, fusion
     if len(kept) == 1:
         return kept[0][0]
     frame = max((member for member, _ in kept), key=lambda member: member.prob_HW.size).frame
-    total: Float32 = np.zeros(frame.canvas_wh[::-1], dtype=np.float32)
-    for member, share in kept:
-        total += np.float32(share) * _term(member.prob_HW, frame.canvas_wh, fusion)
-    return PageMap(_pooled(total, fusion), frame)
+    shares_M = np.array([share for _, share in kept], dtype=np.float32)
+    maps_HW = [member.prob_HW for member, _ in kept]
+    alike = all(prob_HW.shape == frame.canvas_wh[::-1] for prob_HW in maps_HW)
+    if alike and fusion != "mean":
+        fused = _fused_by_table(maps_HW, shares_M, fusion)
+    else:
+        fused = _fused(maps_HW, shares_M, fusion, frame.canvas_wh)
+    return PageMap(fused, frame)
 
 
 def resized(prob_HW: Float32, wh: tuple[int, int]) -> Float32:
@@ -90,11 +94,21 @@ def to_bytes(prob_HW: Float32) -> UInt8:
     return rounded
 
 
-def _term(prob_HW: UInt8, wh: tuple[int, int], fusion: Fusion) -> Float32:
-    """What a member adds to a pixel's sum, before its weight."""
-    if prob_HW.shape == wh[::-1]:
-        return _TABLES[fusion][prob_HW]
-    return _added(resized(prob_HW.astype(np.float32), wh), fusion)
+def _fused(maps: Sequence[UInt8], shares_M: Float32, fusion: Fusion, wh: tuple[int, int]) -> UInt8:
+    """Maps of any sizes, brought to one."""
+    total: Float32 = np.zeros(wh[::-1], dtype=np.float32)
+    for prob_HW, share in zip(maps, shares_M, strict=True):
+        total += share * _added(resized(prob_HW.astype(np.float32), wh), fusion)
+    return _pooled(total, fusion)
+
+
+def _fused_by_table(maps: Sequence[UInt8], shares_M: Float32, fusion: Fusion) -> UInt8:
+    """Maps of one size, without a logarithm for each pixel: the same bytes."""
+    from detector.kernels.fusion import table_sums
+
+    prob_MP = np.stack([prob_HW.ravel() for prob_HW in maps])
+    total_P: Float32 = table_sums(prob_MP, shares_M[:, None] * _TABLES[fusion])
+    return _pooled(total_P, fusion).reshape(maps[0].shape)
 
 
 def _added(value: Float32, fusion: Fusion) -> Float32:

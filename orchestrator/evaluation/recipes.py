@@ -10,23 +10,25 @@ A *recipe* is a blend with a rule. A *way* makes a recipe of the images it may l
 The images are in K parts. A way is scored cross-fitted: each part under the recipe that the way makes without it. From
 equal weights and the first view alone, *steps* are tried one after the other: more views, greedy weights, simplex
 weights; a step is taken only if the paired interval of its cross-fitted H above what is held so far lies above 0 (of k
-sets of views the best is tried, at a level of 1 - .05 / k). Whether a step is taken is a choice like any other: the
-score of it all takes each part under the steps that the other parts took, with the recipe that these made. So the parts
-left out are none (what ships), one (the score), or two (what is decided without one).
+sets of views the best is tried, at a level of 1 - .05 / k). Whether a step is taken is a choice like any other: where
+all images take it, the score of it all has each part under the steps that the other parts take, with the recipe that
+these make. So the parts left out are none (what ships), one (the score), or two (what is decided without one). A step
+that all images turn down is in no part's recipe: what is scored is what ships, and the inner hunts are saved.
 
 Shapes: M candidates, N images, K parts, F fields of `Counts`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from functools import partial
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.metrics.cleval import Counts
 from detector.types import Float64
 from orchestrator.evaluation.blends import Bench, Blend, Weights, equal_weights
 from orchestrator.evaluation.statistics import LEVEL, Interval, paired_bootstrap
@@ -35,7 +37,9 @@ from orchestrator.evaluation.weights import Hunt, greedy, simplex
 
 Out = frozenset[int]  # parts that are left out
 Learning = Literal["greedy", "simplex"]
-Way = Literal["equal", "greedy", "simplex"]
+Way = tuple[Literal["equal", "greedy", "simplex"], tuple[str, ...]]  # of weights, and the views
+Held = dict[Out, Way]  # the way that is held without some parts
+LEARNING: Final[tuple[Learning, ...]] = ("greedy", "simplex")
 NOTHING: Final[Out] = frozenset()
 
 
@@ -115,92 +119,82 @@ class Chooser:
         self.part_N = split(images, PARTS, 0) if part_N is None else part_N
         self.parts = int(self.part_N.max()) + 1
         self.base: tuple[str, ...] = tuple(views[:1])
-        pairs = [(*self.base, view) for view in views[1:]]
         if self.parts < 2:  # one image decides nothing
             views, self.learn = views[:1], ()
+        pairs = [(*self.base, view) for view in views[1:]]
         self.view_sets = list(dict.fromkeys([*pairs, *([tuple(views)] if len(views) > 1 else [])]))
         self._near = neighbours(bench.rules)
-        self._equal: dict[tuple[Out, tuple[str, ...]], Recipe] = {}
-        self._learned: dict[tuple[Learning, Out, tuple[str, ...]], Recipe] = {}
+        self._recipes: dict[tuple[Out, Way], Recipe] = {}
 
     def choose(self) -> Chosen:
         """Try every step; see the module."""
-        outer = [NOTHING, *(frozenset({part}) for part in range(self.parts))]
-        deciding = bool(self.view_sets or self.learn)
-        sets = [*outer, *map(frozenset, combinations(range(self.parts), 2))] if deciding else outer
-        self._make_equal(sets, (self.base, *self.view_sets))
-        held: dict[Out, tuple[Way, tuple[str, ...]]] = dict.fromkeys(outer, ("equal", self.base))
-        steps = []
-        if self.view_sets:
-            steps.append(self._step("views", outer, held, self._best_views))
-        for way in self.learn:
-            self._make_learned(way, {(out, held[over][1]) for over in outer for out in (over, *self._without(over))})
-            steps.append(self._step(way, outer, held, lambda out, way=way: (way, held[out][1])))  # type: ignore[misc]
-        by_part = tuple(self._recipe(*held[frozenset({part})], frozenset({part})) for part in range(self.parts))
-        gains = [(views[-1], self._gain("equal", views, "equal", self.base, NOTHING)) for views in self._pairs()]
+        outer = [NOTHING, *self._without(NOTHING)]
+        self._make({(out, ("equal", views)) for out in outer for views in (self.base, *self.view_sets)})
+        held: Held = dict.fromkeys(outer, ("equal", self.base))
+        steps = [self._step("views", held, self._view_ways)] if self.view_sets else []
+        steps += [self._step(kind, held, partial(_weighted, kind)) for kind in self.learn]
+        by_part = tuple(self._recipe(held[out], out) for out in outer[1:])
+        pairs = [views for views in self.view_sets if len(views) == 2]
+        gains = [(views[-1], self._gain(("equal", views), ("equal", self.base), NOTHING)) for views in pairs]
         return Chosen(
-            self._recipe(*held[NOTHING], NOTHING),
+            self._recipe(held[NOTHING], NOTHING),
             by_part,
             self.part_N,
             self.by_part(by_part),
-            self._crossfitted("equal", self.base, NOTHING),
+            self._crossfitted(("equal", self.base), NOTHING),
             tuple(steps),
             tuple(gains),
         )
 
     def by_part(self, recipes: Sequence[Recipe]) -> NDArray[np.int32]:
         """(N, F): each image under the recipe of its part."""
-        self._need(recipes)
-        found = np.zeros_like(self.bench.counts(recipes[0].blend, recipes[0].rule))
-        for part, recipe in enumerate(recipes):
-            found[self.part_N == part] = self.bench.counts(recipe.blend, recipe.rule)[self.part_N == part]
-        return found
+        return self._joined(dict(enumerate(recipes)))
 
     # --- steps ------------------------------------------------------------------------------------------------------
 
-    def _step(
-        self,
-        name: str,
-        outer: Sequence[Out],
-        held: dict[Out, tuple[Way, tuple[str, ...]]],
-        wanted: Callable[[Out], tuple[Way, tuple[str, ...]]],
-    ) -> Step:
-        """Try one step for what ships and for each part's score; `held` takes it in where it is surely better."""
-        level = LEVEL if name != "views" else 1 - (1 - LEVEL) / len(self.view_sets)
-        told: Step | None = None
-        for out in outer:
-            way, views = wanted(out)
-            gain = self._gain(way, views, *held[out], out, level)
-            if out == NOTHING:
-                told = Step(name, views, self._crossfitted(way, views, out), gain, gain.above_zero)
-            if gain.above_zero:
-                held[out] = (way, views)
-        assert told is not None
-        return told
+    def _step(self, name: str, held: Held, ways: Callable[[Way], list[Way]]) -> Step:
+        """Try one step on all images, then, if it is taken, for each part's score; `held` takes it in.
 
-    def _best_views(self, out: Out) -> tuple[Way, tuple[str, ...]]:
-        """The set of views with the highest mean H."""
+        Args:
+            ways: what may come of what is held.
+        """
+        tried = self._best(ways(held[NOTHING]), NOTHING)
+        level = 1 - (1 - LEVEL) / len(ways(held[NOTHING]))
+        gain = self._gain(tried, held[NOTHING], NOTHING, level)
+        step = Step(name, tried[1], self._crossfitted(tried, NOTHING), gain, gain.above_zero)
+        if step.taken:
+            inner = [out for out in held if out != NOTHING]
+            for out in inner:
+                best = self._best(ways(held[out]), out)
+                if self._gain(best, held[out], out, level).above_zero:
+                    held[out] = best
+            held[NOTHING] = tried
+        return step
+
+    def _view_ways(self, held: Way) -> list[Way]:
+        return [(held[0], views) for views in self.view_sets]
+
+    def _best(self, ways: Sequence[Way], out: Out) -> Way:
+        """The way with the highest mean H on the images that are not left out."""
+        self._make({(inner, way) for way in ways for inner in (out, *self._without(out))})
         image_N = self._looked_at(out)
-        worth = [hmean_of(self._crossfitted("equal", views, out))[image_N].mean() for views in self.view_sets]
-        return "equal", self.view_sets[int(np.argmax(worth))]
+        worth = [hmean_of(self._crossfitted(way, out))[image_N].mean() for way in ways]
+        return ways[int(np.argmax(worth))]
 
-    def _pairs(self) -> list[tuple[str, ...]]:
-        return [views for views in self.view_sets if len(views) == 2]
-
-    def _gain(
-        self, way: Way, views: tuple[str, ...], before: Way, seen: tuple[str, ...], out: Out, level: float = LEVEL
-    ) -> Interval:
+    def _gain(self, way: Way, before: Way, out: Out, level: float = LEVEL) -> Interval:
         """Of the mean H of one way above another, on the images that are not left out."""
         image_N = self._looked_at(out)
-        a_N, b_N = (hmean_of(self._crossfitted(*side, out))[image_N] for side in ((way, views), (before, seen)))
+        a_N, b_N = (hmean_of(self._crossfitted(side, out))[image_N] for side in (way, before))
         return paired_bootstrap(a_N, b_N, level=level)
 
-    def _crossfitted(self, way: Way, views: tuple[str, ...], out: Out) -> NDArray[np.int32]:
+    def _crossfitted(self, way: Way, out: Out) -> NDArray[np.int32]:
         """(N, F): each part that is not left out under the recipe made without it; parts left out hold no scores."""
-        inside = [part for part in range(self.parts) if part not in out]
-        recipes = {part: self._recipe(way, views, out | {part}) for part in inside}
+        self._make({(inner, way) for inner in self._without(out)})
+        return self._joined({part: self._recipe(way, out | {part}) for part in range(self.parts) if part not in out})
+
+    def _joined(self, recipes: Mapping[int, Recipe]) -> NDArray[np.int32]:
         self._need(recipes.values())
-        found = np.zeros_like(self.bench.counts(*_of(next(iter(recipes.values())))))
+        found = np.zeros((len(self.bench.pages), len(Counts.__slots__)), dtype=np.int32)
         for part, recipe in recipes.items():
             found[self.part_N == part] = self.bench.counts(*_of(recipe))[self.part_N == part]
         return found
@@ -213,8 +207,16 @@ class Chooser:
 
     # --- recipes ----------------------------------------------------------------------------------------------------
 
-    def _recipe(self, way: Way, views: tuple[str, ...], out: Out) -> Recipe:
-        return self._equal[out, views] if way == "equal" else self._learned[way, out, views]
+    def _recipe(self, way: Way, out: Out) -> Recipe:
+        return self._recipes[out, way]
+
+    def _make(self, wanted: Iterable[tuple[Out, Way]]) -> None:
+        """Make the recipes that are not made yet, those of one kind together."""
+        left = [place for place in wanted if place not in self._recipes]
+        bases = {(out, ("equal", views)) for out, (_, views) in left}
+        self._make_equal(sorted((place for place in bases if place not in self._recipes), key=_order))
+        for kind in LEARNING:
+            self._make_learned(kind, sorted((place for place in left if place[1][0] == kind), key=_order))
 
     def _looked_at(self, out: Out) -> NDArray[np.bool_]:
         """The images that are not left out; all, where none would be left."""
@@ -230,33 +232,41 @@ class Chooser:
         sizes = range(2, min(self.most, len(order)) + 1)
         return [Blend(equal_weights(order[:size], len(order)), views) for size in sizes]
 
-    def _make_equal(self, sets: Sequence[Out], view_sets: Sequence[tuple[str, ...]]) -> None:
-        grown = {(out, views): self._grown(out, views) for out in sets for views in view_sets}
+    def _make_equal(self, places: Sequence[tuple[Out, Way]]) -> None:
+        grown = {place: self._grown(place[0], place[1][1]) for place in places}
         self.bench.need(dict.fromkeys(blend for blends in grown.values() for blend in blends))
-        for (out, views), blends in grown.items():
+        for place, blends in grown.items():
             tables = [self.bench.table(blend) for blend in blends]
-            rule, flat, place = pick(tables, [self._near] * len(tables), self._looked_at(out))
-            self._equal[out, views] = Recipe(blends[place], rule, flat)
+            rule, flat, first = pick(tables, [self._near] * len(tables), self._looked_at(place[0]))
+            self._recipes[place] = Recipe(blends[first], rule, flat)
 
-    def _make_learned(self, way: Learning, wanted: Iterable[tuple[Out, tuple[str, ...]]]) -> None:
-        places = sorted(wanted, key=lambda place: (sorted(place[0]), place[1]))
-        starts = [self._equal[place] for place in places]
+    def _make_learned(self, kind: Learning, places: Sequence[tuple[Out, Way]]) -> None:
+        starts = [self._recipes[out, ("equal", views)] for out, (_, views) in places]
         hunts = [
             Hunt((views, start.rule), self._looked_at(out), tuple(sorted(out)))
-            for (out, views), start in zip(places, starts, strict=True)
+            for (out, (_, views)), start in zip(places, starts, strict=True)
         ]
-        if way == "greedy":
+        if kind == "greedy":
             found = greedy(hunts, self._score, len(self.own_MN), self.most)
         else:
             found = simplex(hunts, [start.blend.weights for start in starts], self._score, self.most)
-        for (out, views), start, weights in zip(places, starts, found, strict=True):
-            self._learned[way, out, views] = Recipe(Blend(weights, views), start.rule, start.flat)
+        for place, start, weights in zip(places, starts, found, strict=True):
+            self._recipes[place] = Recipe(Blend(weights, place[1][1]), start.rule, start.flat)
 
     def _score(self, asked: Sequence[tuple[Hashable, Weights]]) -> list[Float64]:
         """H of every image under the views and rule of a key, with some weights."""
         recipes = [Recipe(Blend(weights, key[0]), key[1], 0) for key, weights in asked]  # type: ignore[index]
         self._need(recipes)
         return [hmean_of(self.bench.counts(*_of(recipe))) for recipe in recipes]
+
+
+def _weighted(kind: Learning, held: Way) -> list[Way]:
+    return [(kind, held[1])]
+
+
+def _order(place: tuple[Out, Way]) -> tuple[list[int], Way]:
+    """A set has no order of its own; hunts that are told apart by it must not depend on one."""
+    return sorted(place[0]), place[1]
 
 
 def _of(recipe: Recipe) -> tuple[Blend, int]:

@@ -19,6 +19,7 @@ from detector import checkpoint
 from detector.config import Config, Postprocess
 from detector.errors import InputError
 from detector.geometry import fit_frame
+from detector.inference import fusion as fusion_module
 from detector.inference.bundle import save_bundle
 from detector.inference.fusion import FUSIONS, Fusion, PageMap, fuse
 from detector.inference.predict import Predictor, map_of, page_map
@@ -120,6 +121,17 @@ def test_fusions_are_their_closed_forms(drawn: tuple[list[int], list[float]], fu
     assert (found == found[0, 0]).all()
     expected = values[0] if len(values) == 1 else by_hand(values, weights, fusion)
     assert abs(int(found[0, 0]) - expected) < 0.501  # rounded to bytes; a float32 sum may tip a half
+
+
+@given(arrays(np.uint8, st.tuples(st.integers(2, 5), st.just(96)), elements=byte), st.data())
+@settings(deadline=None)
+def test_compiled_loops_give_the_bytes_of_whole_arrays(prob_MP: UInt8, data: st.DataObject) -> None:
+    raw = data.draw(st.lists(st.floats(0.01, 5), min_size=len(prob_MP), max_size=len(prob_MP)))
+    fusion = data.draw(st.sampled_from(FUSIONS))
+    shares_M = np.array(raw, dtype=np.float64) / sum(raw)
+    maps = [row.reshape(8, 12) for row in prob_MP]
+    plain = fusion_module._fused(maps, shares_M.astype(np.float32), fusion, (12, 8))
+    assert_array_equal(fuse([of_size(prob_HW) for prob_HW in maps], raw, fusion).prob_HW, plain)
 
 
 @given(byte, st.integers(2, 5), st.sampled_from(FUSIONS))
