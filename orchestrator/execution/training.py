@@ -141,6 +141,7 @@ def fit_trial(digest: str, job: Job, device: str, report: Callable[[Epoch], None
         threads=cpus,
         resume=True,
         every_rank=every_rank,
+        compile=trial.resources.compile,
     )
     train: Train = job.train or fit
     return train(trial.config, job.datasets.train_pages(trial.fold), job.datasets.val, runtime, report)

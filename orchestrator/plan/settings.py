@@ -39,7 +39,7 @@ def _gpus(value: Any) -> float | None:
 
 
 class ResourceSettings(Settings):
-    """What is reserved for each worker of a trial; it changes no result."""
+    """Where and how each worker of a trial computes; it changes no result but by rounding."""
 
     cpus: float = Field(1.0, gt=0.0, description="CPU cores a worker")
     gpus: Annotated[
@@ -47,6 +47,9 @@ class ResourceSettings(Settings):
         BeforeValidator(_gpus),
         WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "number", "minimum": 0}]}),
     ] = Field(None, description="GPUs a worker; `auto`: one where the cluster has any")
+    compile: bool = Field(
+        False, description="torch.compile: minutes at the start, rounding differs; no gain was measured on CPUs"
+    )
 
 
 class TrialSettings(Config):
@@ -61,7 +64,7 @@ class TrialSettings(Config):
 
     def reserve(self) -> Resources:
         """The cluster's part."""
-        return Resources(cpus=self.resources.cpus, gpus=self.resources.gpus)
+        return Resources(**self.resources.model_dump())
 
 
 def validate(data: Mapping[str, Any]) -> TrialSettings:

@@ -20,13 +20,14 @@ WeightsWay = Literal["equal", "greedy", "simplex", "auto"]
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What Ray reserves for each worker of a trial; not part of its identity.
+    """What Ray reserves for each worker of a trial, and whether torch compiles it; not part of its identity.
 
     `gpus` None is the plan's `auto`: one where the cluster has GPUs, else none; execution decides.
     """
 
     cpus: float = 1.0
     gpus: float | None = 0.0
+    compile: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +251,7 @@ class DataFacts:
     Attributes:
         train, val, test: numbers of pages; `train_words`, `val_words` of words.
         digest: as of `Datasets`.
-        folds: how many; 0 without. `fold_sizes`: training pages of each.
+        folds: how many; 0 without. `fold_sizes`, `fold_words`: training pages and words of each.
         folds_digest: over which page is in which fold; empty without folds.
         notes: as of `Datasets`.
     """
@@ -265,6 +266,7 @@ class DataFacts:
     folds_digest: str = ""
     notes: tuple[str, ...] = ()
     fold_sizes: tuple[int, ...] = ()
+    fold_words: tuple[int, ...] = ()
 
     def pages_of(self, fold: int | None) -> int:
         """Training pages of a trial, with one fold left out."""

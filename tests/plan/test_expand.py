@@ -13,7 +13,7 @@ from orchestrator.errors import PlanError
 from orchestrator.plan.expand import derive, expand, workspace_of
 from orchestrator.plan.identity import digest
 from orchestrator.plan.loading import load
-from orchestrator.plan.study import Asha, Experiment, Study, Top, Trial
+from orchestrator.plan.study import Asha, Experiment, Resources, Study, Top, Trial
 
 HEAD = (
     "roadmap: r\ndata: {synthetic: {train: 4, val: 2}, folds: {k: 3}}\ndefaults: {encoder: resnet18, max_epochs: 20}\n"
@@ -55,11 +55,13 @@ def test_the_digest_covers_what_changes_a_result() -> None:
 def test_prose_priority_cost_and_resources_leave_the_digest(tmp_path: Path) -> None:
     plain = study(tmp_path, "{id: a, set: {seed: 3}}")
     dressed = study(
-        tmp_path, "{id: b, what: x, why: y, cost: 4h, priority: 7, set: {seed: 3, resources: {cpus: 2, gpus: 0.5}}}"
+        tmp_path,
+        "{id: b, what: x, why: y, cost: 4h, priority: 7, "
+        "set: {seed: 3, resources: {cpus: 2, gpus: 0.5, compile: true}}}",
     )
     first, second = experiment(plain, "a").trials[0], experiment(dressed, "b").trials[0]
     assert first.digest == second.digest
-    assert (second.resources.cpus, second.resources.gpus) == (2.0, 0.5)
+    assert second.resources == Resources(cpus=2.0, gpus=0.5, compile=True) and not first.resources.compile
     assert first.resources.gpus is None  # auto
     assert dict(second.settings) == {"seed": 3}
 
