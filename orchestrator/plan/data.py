@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
@@ -22,9 +22,10 @@ from detector.errors import DataError
 from detector.files import read_json, write_json
 from detector.types import Page, Word
 from detector.version import TRAINING
-from orchestrator.plan.folds import assign
+from orchestrator.plan import fold_files
+from orchestrator.plan.folds import RULES, Sheet, assign, sizes_of
 from orchestrator.plan.identity import short
-from orchestrator.plan.schema import DataSpec, Synthetic
+from orchestrator.plan.schema import DataSpec, FoldSpec, Synthetic
 from orchestrator.plan.study import DataFacts, Datasets
 
 MAKER = 1  # version of the page maker's rules that folders are named by; raise it when equal seeds give other pages
@@ -35,6 +36,8 @@ TWINS = 50  # pairs, each of which has to be looked at
 
 def present(spec: DataSpec, workspace: Path) -> bool:
     """Whether all that a training needs is there, by names of files and folders alone."""
+    if spec.folds is not None and spec.folds.file is not None and not Path(spec.folds.file).is_file():
+        return False
     if spec.synthetic is not None:
         return (_synthetic_folder(spec.synthetic, workspace) / "made.json").is_file()
     parts = [part for part in (spec.train, spec.val) if part is not None]
@@ -46,6 +49,7 @@ def missing(spec: DataSpec) -> tuple[str, ...]:
     named = [part for part in (spec.train, spec.val) if part is not None]
     wanted = [(Path(part.annotations), Path.is_file) for part in named] + [(Path(p.images), Path.is_dir) for p in named]
     wanted += [(Path(spec.test.images), Path.is_dir)] if spec.test is not None else []
+    wanted += [(Path(spec.folds.file), Path.is_file)] if spec.folds is not None and spec.folds.file is not None else []
     return tuple(dict.fromkeys(str(path) for path, there in wanted if not there(path)))
 
 
@@ -67,11 +71,7 @@ def read_datasets(spec: DataSpec, workspace: Path) -> Datasets:
             raise DataError(f"data.{name}: no pages; a set needs at least one")
     hashes = image_hashes(chain(bare(train), bare(val)), workspace)
     _refuse_leaks(tuple(bare(train)), tuple(bare(val)), hashes)
-    folds = (
-        assign([page.name for page in bare(train)], spec.folds.k, spec.folds.seed, spec.folds.group)
-        if spec.folds
-        else ()
-    )
+    folds = _folds(spec.folds, train, hashes, workspace) if spec.folds is not None else ()
     notes = tuple(note for reading in readings for note in reading.notes)
     return Datasets(train, val, test, _digest(train, val, hashes), folds, notes)
 
@@ -104,7 +104,8 @@ def facts_of(datasets: Datasets) -> DataFacts:
         folds=max(datasets.folds, default=-1) + 1,
         folds_digest=folds_digest(datasets),
         notes=datasets.notes,
-        fold_sizes=tuple(datasets.folds.count(fold) for fold in range(max(datasets.folds, default=-1) + 1)),
+        fold_sizes=sizes_of(datasets.folds),
+        fold_words=sizes_of(datasets.folds, _word_counts(datasets.train)) if datasets.folds else (),
     )
 
 
@@ -121,7 +122,7 @@ def read_facts(spec: DataSpec, workspace: Path) -> DataFacts | None:
     known = _known(cache_path)
     if known.get("signature") == signature:
         try:
-            lists = {key: tuple(known["facts"][key]) for key in ("notes", "fold_sizes")}
+            lists = {key: tuple(known["facts"][key]) for key in ("notes", "fold_sizes", "fold_words")}
             return DataFacts(**{**known["facts"], **lists})
         except (KeyError, TypeError):  # written by another version
             pass
@@ -132,7 +133,10 @@ def read_facts(spec: DataSpec, workspace: Path) -> DataFacts | None:
 
 def state_of(spec: DataSpec, workspace: Path) -> str:
     """Over the plan's data section, the code that reads, and the state of every file."""
-    digest = blake2b(f"{TRAINING} {spec.model_dump_json()}".encode(), digest_size=16)
+    digest = blake2b(f"{TRAINING} {RULES} {spec.model_dump_json()}".encode(), digest_size=16)
+    if spec.folds is not None and spec.folds.file is not None:
+        stat = Path(spec.folds.file).stat()
+        digest.update(f"folds {stat.st_size} {stat.st_mtime_ns}\n".encode())
     for part, (listed, images) in sorted(places_of(spec, workspace).items()):
         stat = listed.stat()
         digest.update(f"{part} {listed} {stat.st_size} {stat.st_mtime_ns}\n".encode())
@@ -145,10 +149,10 @@ def state_of(spec: DataSpec, workspace: Path) -> str:
 
 def folds_digest(datasets: Datasets) -> str:
     """Over which page is in which fold; empty without folds."""
-    if not datasets.folds:
-        return ""
-    home = sorted((page.name, fold) for page, fold in zip(datasets.train, datasets.folds, strict=True))
-    return short(json.dumps(home, ensure_ascii=True).encode())
+    from detector.data.index import bare
+
+    names = [page.name for page in bare(datasets.train)] if datasets.folds else []
+    return fold_files.digest_of(names, datasets.folds)
 
 
 # --- synthetic pages -------------------------------------------------------------------------------------------------
@@ -235,6 +239,43 @@ def _hash(path: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _folds(spec: FoldSpec, train: Sequence[Page], hashes: Mapping[Path, str], workspace: Path) -> tuple[int, ...]:
+    """The fold of each training page: of the user's file, or dealt once and kept in the workspace."""
+    from detector.data.index import bare
+
+    given = spec.model_dump(mode="json", exclude_none=True)
+    counts = _word_counts(train)
+    known = [Sheet(page.name, words, 0, hashes[page.path]) for page, words in zip(bare(train), counts, strict=True)]
+    place = fold_files.place_of(known, given, workspace)
+    folds = fold_files.kept(place, known)
+    if spec.file is not None:
+        own = fold_files.read_folds(Path(spec.file), known, spec.k)
+        if own != folds:
+            fold_files.keep(place, known, own, given)
+        return own
+    if folds is None:
+        sheets = [replace(sheet, area=_area(page.path)) for sheet, page in zip(known, bare(train), strict=True)]
+        folds = assign(sheets, spec.k, spec.seed, spec.group)
+        fold_files.keep(place, sheets, folds, given)
+    return folds
+
+
+def _area(path: Path) -> int:
+    from detector.data.images import image_size
+
+    try:
+        width, height = image_size(path)
+    except DataError:  # `check` names all such files at once; with another in its place, folds are dealt anew
+        return 0
+    return width * height
+
+
+def _word_counts(pages: Sequence[Page]) -> list[int]:
+    from detector.data.index import PageIndex
+
+    return pages.word_counts() if isinstance(pages, PageIndex) else [len(page.words) for page in pages]
 
 
 # --- checks and digest -----------------------------------------------------------------------------------------------

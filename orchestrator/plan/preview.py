@@ -262,9 +262,15 @@ def _data_text(study: Study) -> str:
     data = study.data
     if data is None:
         return "data: not here yet, so digests are provisional (marked ?) and nothing is looked up in the ledger"
-    folds = f", {data.folds} folds" if data.folds else ""
+    folds = f"\n  folds: {_parts_text(data)}" if data.folds else ""
     sizes = f"{data.train} train, {data.val} val, {data.test} test pages, {data.train_words} + {data.val_words} words"
     return f"data: {sizes}, digest {data.digest}{folds}"
+
+
+def _parts_text(data: DataFacts) -> str:
+    """The folds of the training pages."""
+    pages, words = ("/".join(map(str, counts)) for counts in (data.fold_sizes, data.fold_words))
+    return f"{data.folds}, of {pages} pages with {words} words, digest {data.folds_digest}"
 
 
 def _phase_text(phase: Phase) -> str:

@@ -84,13 +84,25 @@ class Images(Part):
 
 
 class FoldSpec(Part):
-    """Training pages in k parts of nearly equal size; a trial with a fold leaves that part out."""
+    """Training pages in k parts alike in size and words; a trial with a fold leaves that part out."""
 
     k: int = Field(ge=2, le=100, description="number of folds")
-    seed: int = Field(0, ge=0, description="of the shuffle")
+    seed: int = Field(0, ge=0, description="of what is drawn: which of neighbours in size and words goes where")
     group: Pattern = Field(
         None, description="regular expression on file names; pages with equal match (or group 1) share a fold"
     )
+    file: str | None = Field(
+        None,
+        min_length=1,
+        description="folds of your own: CSV `image,fold` or JSON {image: fold}",
+    )
+
+    @model_validator(mode="after")
+    def _either(self) -> FoldSpec:
+        idle = sorted(self.model_fields_set & {"seed", "group"})
+        if self.file is not None and idle:
+            raise ValueError(f"with `file` nothing is drawn, so `{idle[0]}` says nothing; remove one of the two")
+        return self
 
 
 class Synthetic(Part):
@@ -304,7 +316,9 @@ class Plan(Part):
     retries: int = Field(
         2, ge=0, le=100, description="how often a trial goes on from its last epoch after a lost process, GPU or disk"
     )
-    workspace: str | None = Field(None, min_length=1, description="folder of all state, or s3://bucket/prefix; default ./workspace/<roadmap>")
+    workspace: str | None = Field(
+        None, min_length=1, description="folder of all state, or s3://bucket/prefix; default ./workspace/<roadmap>"
+    )
     phases: tuple[PhaseSpec, ...] = Field(min_length=1, description="in any order; `needs` decides")
 
     _origin: Origin = PrivateAttr()

@@ -13,7 +13,6 @@ from PIL import Image
 from detector.errors import DataError
 from orchestrator.__main__ import main
 from orchestrator.plan.data import read_datasets
-from orchestrator.plan.folds import assign
 from orchestrator.plan.preflight import Preflight, Sizes, Twin, preflight
 from orchestrator.plan.schema import DataSpec
 
@@ -47,10 +46,6 @@ def found(folder: Path) -> Preflight:
     return preflight(spec(folder), folder / "w")
 
 
-def fold(name: str, names: list[str]) -> int:
-    return assign(sorted(names), 2, 0)[sorted(names).index(name)]
-
-
 def test_a_clean_plan_has_sizes_and_no_twins(folder: Path) -> None:
     write(folder, "val", {"g.png": 7}, (40, 10))
     seen = found(folder)
@@ -62,30 +57,32 @@ def test_a_clean_plan_has_sizes_and_no_twins(folder: Path) -> None:
 
 
 def test_twins_in_different_folds_and_parts_are_named_pair_by_pair(folder: Path) -> None:
-    names = [*SHADES["train"], "z.png"]
-    homes = {name: fold(name, names) for name in names}
-    mine = homes["z.png"]
-    other = next(name for name in sorted(SHADES["train"]) if homes[name] != mine)
-    same = next(name for name in sorted(SHADES["train"]) if homes[name] == mine)
-    shutil.copy(folder / "train" / other, folder / "train" / "z.png")  # byte for byte, in the other fold
-    write(folder, "train", {})
-    with Image.open(folder / "train" / other) as image:  # the same pixels in other bytes
-        image.save(folder / "val" / "g.png", compress_level=0)
-        image.save(folder / "test" / "h.bmp")
-    write(folder, "val", {})
-    labels = {name: f"train/{name} (fold {homes[name]})" for name in names}
-    expected = {
-        (labels[other], labels["z.png"], "bytes"),
-        *((labels[name], twin, "pixels") for name in (other, "z.png") for twin in ("val/g.png", "test/h.bmp")),
-        ("val/g.png", "test/h.bmp", "pixels"),
-    }
+    with Image.open(folder / "train" / "a.png") as image:  # the same pixels in other bytes
+        for path in ("train/z.bmp", "val/g.bmp"):
+            image.save(folder / path)
+        image.save(folder / "test" / "h.png", compress_level=0)
+    shutil.copy(folder / "train" / "z.bmp", folder / "train" / "y.bmp")  # byte for byte: these two share a fold
+    (folder / "val" / "g.bmp").unlink()  # byte for byte z.bmp would be refused
+    for part in ("train", "val"):
+        write(folder, part, {})
+    datasets = read_datasets(spec(folder), folder / "w")
+    homes = {page.name: home for page, home in zip(datasets.train, datasets.folds, strict=True)}
+    assert homes["y.bmp"] == homes["z.bmp"]
+    labels = {name: f"train/{name} (fold {home})" for name, home in homes.items()}
+    same = [("a.png", "y.bmp"), ("a.png", "z.bmp")] if homes["a.png"] != homes["z.bmp"] else []
+    expected = {(labels[one], labels[other], "pixels") for one, other in same}
+    expected |= {(labels[name], "test/h.png", "pixels") for name in ("a.png", "y.bmp", "z.bmp")}
     assert {(twin.one, twin.other, twin.same) for twin in found(folder).twins} == expected
-    # Two of one fold harm nothing.
-    shutil.copy(folder / "train" / same, folder / "train" / "z.png")
-    for name in ("val/g.png", "test/h.bmp"):
-        (folder / name).unlink()
-    write(folder, "val", {})
-    assert found(folder).twins == ()
+
+
+def test_a_file_of_folds_that_tears_twins_apart_is_refused(folder: Path) -> None:
+    shutil.copy(folder / "train" / "a.png", folder / "train" / "z.png")
+    write(folder, "train", {})
+    own = folder / "folds.csv"
+    own.write_text("image,fold\na.png,0\nb.png,1\nc.png,1\nd.png,0\nz.png,1\n")
+    data = spec(folder).model_dump(exclude_none=True) | {"folds": {"k": 2, "file": str(own)}}
+    with pytest.raises(DataError, match=r"folds.csv:6: z.png: is byte for byte a.png \(line 2\)"):
+        read_datasets(DataSpec.model_validate(data), folder / "w")
 
 
 def test_what_cannot_be_read_is_named_with_its_reason(folder: Path) -> None:
