@@ -181,7 +181,7 @@ def conclusion(
         lines.append(f"{result.name}: {verdict}; H against {result.reference.name}: {result.gain}")
         if result.anatomy is not None and result.anatomy.idle_views:
             lines.append(f"  views that do not pay for their time: {', '.join(result.anatomy.idle_views)}")
-        lines += [f"  {knob}" for knob in result.knobs if knob.does_nothing]
+        lines += [f"  {knob}" for knob in result.knobs if result.kind == "thresholds" or knob.does_nothing]
     if champion is not None:
         lines.append(f"champion: {champion.name}, H {champion.hmean:.4f}: {champion.why}")
     lines += [f"! {fault}" for fault in faults(state, ledger, chosen)]
