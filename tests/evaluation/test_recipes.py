@@ -179,6 +179,32 @@ def test_errors_of_members_are_correlated_over_images() -> None:
     assert found[0][1] == pytest.approx(np.corrcoef(a, b)[0, 1])
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_images_decide_nothing(count: int) -> None:
+    # Mirrored, a word more is seen on every page: a sure gain, but of too few pages.
+    def draw(member: int, view: str, page: int) -> UInt8:
+        return drawn(dict.fromkeys(PLACES if view == "hflip" else PLACES[1:], 255))
+
+    found = chooser(draw, count, 2, views=("identity", "hflip"), learn=("greedy", "simplex")).choose()
+    assert found.recipe.blend == Blend((0.5, 0.5), ("identity",))
+    assert not any(step.taken for step in found.steps)
+    assert hmean_of(found.counts_NF) == pytest.approx(6 / 7)
+
+
+def test_given_parts_are_left_out_as_they_are() -> None:
+    # Two folds: member 2 is the better second on the pages of fold 0, member 1 on those of fold 1; each fold is scored
+    # with the member that the other fold prefers, and finds three words of four.
+    def draw(member: int, view: str, page: int) -> UInt8:
+        seen = {0: PLACES[2:], 1: PLACES[: 3 if page % 2 else 2], 2: PLACES[: 2 if page % 2 else 3]}[member]
+        return drawn(dict.fromkeys(seen, 255))
+
+    bench = bench_of(draw, pages_of(12))
+    own_MN = np.stack([hmean_of(bench.counts(Blend(equal_weights([m], 3), ("identity",)), 0)) for m in range(3)])
+    own_MN[0] = 1.0  # the first of all, whatever it scores
+    found = Chooser(bench, own_MN, ("identity",), most=2, part_N=np.arange(12) % 2).choose()
+    assert [recipe.blend.members for recipe in found.by_part] == [(0, 1), (0, 2)]
+
+
 def noisy(seed: int) -> Draw:
     """Three members of equal worth: each word of each page is seen by each of them with probability .7, by chance."""
 
