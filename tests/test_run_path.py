@@ -10,6 +10,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,6 +101,7 @@ def test_a_plan_is_interrupted_carried_on_and_finished(home: Path) -> None:
     assert [json.loads(state)["state"] for state in states(home).values()] == ["finished"] * 3
     rows = (workspace / "ensembles" / "one-both" / "submission.csv").read_text().splitlines()
     assert rows[0] == "filename,polygons" and len(rows) == 3
+    assert_bundle_gives_its_submission(home, workspace)
     assert json.loads((workspace / "champion.json").read_text())["kind"] == "single"  # no gain, no ensemble
     report = (workspace / "report.md").read_text()
     # both score 0, but on 4 pages, which show nothing
@@ -110,6 +112,17 @@ def test_a_plan_is_interrupted_carried_on_and_finished(home: Path) -> None:
     kinds = [event["kind"] for event in events]
     assert kinds.count("trial_ended") == 3 and kinds.count("decision") == 1 and kinds.count("ensemble") == 2
     assert [event["state"] for event in events if event["kind"] == "finished"] == ["interrupted", "done"]
+
+
+def assert_bundle_gives_its_submission(home: Path, workspace: Path) -> None:
+    """A fresh process that has neither Ray nor MLflow, the bundle alone and moved: the same file, byte for byte."""
+    shutil.copytree(workspace / "ensembles" / "one-both", home / "bundle")
+    (home / "bundle" / "submission.csv").unlink()
+    (images,) = workspace.glob("data/*/test/images")
+    barred = BARRED.replace("torch=None, ", "")
+    found = command(home, "predict", "bundle", str(images), "-o", "again.csv", "--device", "cpu", code=barred)
+    assert "2 pages" in found.stdout, found.stdout + found.stderr
+    assert (home / "again.csv").read_bytes() == (workspace / "ensembles" / "one-both" / "submission.csv").read_bytes()
 
 
 def test_a_finished_plan_starts_nothing(home: Path) -> None:

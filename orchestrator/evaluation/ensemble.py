@@ -15,6 +15,7 @@ ensemble. The ensemble is recommended only if the paired interval of the cross-f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,7 @@ import numpy as np
 from detector.config import Postprocess
 from detector.data.formats import write_submission
 from detector.inference.bundle import save_bundle
+from detector.inference.described import describe
 from detector.types import Float64, Page
 from orchestrator.evaluation.anatomy import anatomy, measure
 from orchestrator.evaluation.blends import Bench, Blend
@@ -31,6 +33,7 @@ from orchestrator.evaluation.recipes import Chooser, Learning
 from orchestrator.evaluation.scores import Board, study_trials, top, validation_pages, variant_of
 from orchestrator.evaluation.sensitivity import sensitivity
 from orchestrator.evaluation.statistics import paired_bootstrap
+from orchestrator.evaluation.submitted import note_made
 from orchestrator.evaluation.thresholds import choose, image_scores
 from orchestrator.evaluation.tuning import (
     SILENT,
@@ -174,7 +177,10 @@ def _write_submission(
     pages = submission_pages(study)
     stores = _stores([trial for trial, _ in members], blend.views, pages, ledger, SILENT)
     map_of = fused(stores, [weight for _, weight in members], fusion)
-    write_submission(folder / "submission.csv", words_of(map_of, pages, rule))
+    path = folder / "submission.csv"
+    write_submission(path, words_of(map_of, pages, rule))
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    note_made(ledger.workspace, path, describe(folder), folder.name, now)  # it stays known when a later one replaces it
 
 
 def submission_pages(study: Study) -> Sequence[Page]:

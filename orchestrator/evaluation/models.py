@@ -72,7 +72,7 @@ def _result(ledger: Ledger, wanted: str) -> Path | None:
     if not scores.is_file():
         return None
     value = read_json(scores)
-    members = [(ledger.folder(row["trial"]) / "best", float(row["weight"])) for row in value["members"]]
+    members = [(ledger.checkpoint(row["trial"]), float(row["weight"])) for row in value["members"]]
     return _bundle(ledger, wanted, members, tuple(value["views"]), Postprocess.model_validate(value["rule"]))
 
 
@@ -86,7 +86,7 @@ def _averaged(ledger: Ledger, name: str, trials: Sequence[Mapping[str, Any]]) ->
             f"different ones; name one of them ({names}{', ...' if len(trials) > 6 else ''}), or an ensemble"
         )
     ordered = sorted(trials, key=lambda trial: str(trial["name"]))
-    members = [(ledger.folder(trial["digest"]) / "best", 1.0 / len(ordered)) for trial in ordered]
+    members = [(ledger.checkpoint(trial["digest"]), 1.0 / len(ordered)) for trial in ordered]
     first = trials[0]
     return _bundle(ledger, f"{first['phase']}/{first['experiment']}", members, ("identity",), None)
 
