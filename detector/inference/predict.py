@@ -3,8 +3,8 @@
 One path for all that computes: torch's model and an exported file are both a `detector.inference.network.Network`, and
 torch is loaded where a checkpoint is, not before.
 
-Shapes: H, W height and width in px, of the image or of its map. A map covers the page and nothing of the canvas's
-padding; it is kept as uint8 (255 means 1), which is all that maps on disk and in ensembles carry.
+Shapes: H, W height and width in px, of the image or of its map. What a map is, and how several become one, stands in
+`detector.inference.fusion`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from detector import checkpoint
 from detector.config import Config, Postprocess
 from detector.data.formats import read_image
-from detector.geometry import BORDER_RGB, Frame, fit_frame, normalise, warp
+from detector.geometry import BORDER_RGB, fit_frame, normalise, warp
 from detector.inference.bundle import is_bundle, read_bundle, save_bundle, verify
 from detector.inference.exported import load_onnx
+from detector.inference.fusion import Fusion, PageMap, fuse, resized, to_bytes
 from detector.inference.network import MULTIPLE, Network, TorchNetwork
 from detector.inference.postprocess import words_from_map
 from detector.inference.views import IDENTITY, View, view
@@ -32,19 +32,6 @@ if TYPE_CHECKING:
     from detector.model.detector import Detector
 
 __all__ = ["PageMap", "Predictor", "fuse", "map_of", "page_map", "predict", "save_bundle", "words_of_page"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PageMap:
-    """The probability map of one page.
-
-    Attributes:
-        prob_HW: probabilities, 255 means 1.
-        frame: image to map; `canvas_wh` is the map's size.
-    """
-
-    prob_HW: UInt8
-    frame: Frame
 
 
 def page_map(
@@ -65,7 +52,7 @@ def page_map(
 
 
 def map_of(network: Network, image_HW3: UInt8, size: int, views: Sequence[str] = (IDENTITY,)) -> PageMap:
-    """The map of one page, the mean over its views.
+    """The map of one page, the mean over its views, each rounded to bytes as a cache of maps keeps it.
 
     Args:
         size: longest side of the page on the canvas, px.
@@ -78,34 +65,8 @@ def map_of(network: Network, image_HW3: UInt8, size: int, views: Sequence[str] =
         raise ValueError("at least one view is needed; `identity` is the plain one")
     height, width = image_HW3.shape[:2]
     frame = fit_frame((width, height), size, multiple=1)
-    total: Float32 = np.zeros(frame.canvas_wh[::-1], dtype=np.float32)
-    for name in views:
-        total += _seen(network, image_HW3, size, view(name), frame.canvas_wh)
-    return PageMap(_to_bytes(total / np.float32(len(views))), frame)
-
-
-def fuse(maps: Sequence[PageMap], weights: Sequence[float] | None = None) -> PageMap:
-    """The weighted mean of maps of one page, in the frame of the largest (of equals the first).
-
-    Averages are taken of probabilities, in float32, never of polygons: those of different models do not correspond.
-
-    Raises:
-        ValueError: no maps, maps of different images, or weights that are negative or sum to 0.
-    """
-    shares = np.asarray(weights if weights is not None else [1.0] * len(maps), dtype=np.float64)
-    if not maps or len(shares) != len(maps) or (shares < 0).any() or not shares.sum() > 0:
-        raise ValueError(
-            f"`weights >= 0` with a positive sum must hold, one a map, got {list(shares)}, {len(maps)} maps"
-        )
-    if len({m.frame.image_wh for m in maps}) > 1:
-        raise ValueError(f"maps must be of one image, got images of {[m.frame.image_wh for m in maps]}")
-    frame = max(maps, key=lambda m: m.prob_HW.size).frame
-    if len(maps) == 1:
-        return maps[0]
-    total: Float32 = np.zeros(frame.canvas_wh[::-1], dtype=np.float32)
-    for member, share in zip(maps, shares / shares.sum(), strict=True):
-        total += np.float32(share / 255.0) * _resized(member.prob_HW.astype(np.float32), frame.canvas_wh)
-    return PageMap(_to_bytes(total), frame)
+    seen = (_seen(network, image_HW3, size, view(name), frame.canvas_wh) for name in views)
+    return fuse([PageMap(to_bytes(prob_HW), frame) for prob_HW in seen])
 
 
 def words_of_page(page_map: PageMap, rule: Postprocess) -> Detections:
@@ -120,7 +81,7 @@ def words_of_page(page_map: PageMap, rule: Postprocess) -> Detections:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Member:
-    """One network of a predictor, with its config and its weight in the mean."""
+    """One network of a predictor, with its config and its weight among the others."""
 
     network: Network
     config: Config
@@ -134,12 +95,16 @@ class Predictor:
         members: networks with their configs and weights; a checkpoint is one member of weight 1.
         views: names of the views each member sees.
         rule: thresholds, the checkpoint's own or the bundle's.
+        fusion: how the members' maps become one.
     """
 
-    def __init__(self, members: Sequence[Member], views: Sequence[str], rule: Postprocess) -> None:
+    def __init__(
+        self, members: Sequence[Member], views: Sequence[str], rule: Postprocess, fusion: Fusion = "mean"
+    ) -> None:
         self.members = tuple(members)
         self.views = tuple(views)
         self.rule = rule
+        self.fusion = fusion
 
     @classmethod
     def load(cls, path: Path, device: str | None = None) -> Predictor:
@@ -156,7 +121,7 @@ class Predictor:
             bundle = read_bundle(path)
             verify(path)
             members = [Member(*load_network(folder, device), weight) for folder, weight in bundle.members]
-            return cls(members, bundle.views, bundle.rule)
+            return cls(members, bundle.views, bundle.rule, bundle.fusion)
         is_exported = Path(path).suffix.lower() == ".onnx" and not Path(path).is_dir()
         network, config = load_onnx(path, device) if is_exported else load_network(path, device)
         return cls([Member(network, config, 1.0)], (IDENTITY,), config.postprocess)
@@ -165,7 +130,7 @@ class Predictor:
         """The page's map: of the one member, or fused over all. DataError where the image cannot be read."""
         image = read_image(page.path)
         maps = [map_of(m.network, image, m.config.image_size, self.views) for m in self.members]
-        return fuse(maps, [m.weight for m in self.members])
+        return fuse(maps, [m.weight for m in self.members], self.fusion)
 
     def words(self, page: Page) -> Detections:
         """The page's words in the image frame."""
@@ -209,25 +174,10 @@ def _seen(network: Network, image_HW3: UInt8, size: int, look: View, map_wh: tup
     """The map of one view, upright and of size `map_wh`."""
     height, width = image_HW3.shape[:2]
     frame = fit_frame((width, height), max(MULTIPLE, round(size * look.scale)), multiple=1)
-    content = look.turn(warp(image_HW3, frame))
+    content = look.turn(look.light(warp(image_HW3, frame)))
     rows, columns = content.shape[:2]
     canvas = np.empty((-(-rows // MULTIPLE) * MULTIPLE, -(-columns // MULTIPLE) * MULTIPLE, 3), dtype=np.uint8)
     canvas[:] = BORDER_RGB
     canvas[:rows, :columns] = content
     prob_HW = network(normalise(canvas))[:rows, :columns]
-    return _resized(np.ascontiguousarray(look.back(prob_HW)), map_wh)
-
-
-def _resized(prob_HW: Float32, wh: tuple[int, int]) -> Float32:
-    """The map at another size: linear when it grows, by area when it shrinks; in corner coordinates like the frames."""
-    if prob_HW.shape == wh[::-1]:
-        return prob_HW
-    shrinks = wh[0] * wh[1] < prob_HW.size
-    resized: Float32 = cv2.resize(prob_HW, wh, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return resized
-
-
-def _to_bytes(prob_HW: Float32) -> UInt8:
-    """Probabilities rounded to 1/255. A NaN becomes 0 words, not noise: a diverged network finds nothing."""
-    rounded: UInt8 = np.rint(np.nan_to_num(prob_HW, nan=0.0) * 255.0).astype(np.uint8)
-    return rounded
+    return resized(np.ascontiguousarray(look.back(prob_HW)), map_wh)

@@ -223,6 +223,7 @@ def test_bundles_are_checked(trained, tmp_path):
         ({"members": [{"path": "members/7", "weight": 1}]}, "edited or cut off"),
         ({"views": []}, "views"),
         ({"views": ["sideways"]}, "sideways"),
+        ({"fusion": "median"}, "fusion: must be one of mean, geometric, logit"),
         ({"postprocess": {"thresh": 2}}, r"postprocess\.thresh"),
     ]
     for change, message in cases:
