@@ -17,6 +17,7 @@ from typing import Final
 from orchestrator.evaluation.champion import crown
 from orchestrator.evaluation.decisions import Decision
 from orchestrator.evaluation.history import with_history
+from orchestrator.evaluation.outoffold import fold_results
 from orchestrator.evaluation.review import Review, derived, is_chosen, judged, phase_of, result_of, review, waits
 from orchestrator.evaluation.samples import draw_samples
 from orchestrator.evaluation.scores import Board, evaluate
@@ -95,6 +96,7 @@ class Walk:
                 tell.phase(phase)
                 study = self.train(phase, study, tell, guard)
                 board = self.score(phase, study, tell)
+                self.fold(phase, study, board, tell)
                 results += self.choose(phase, study, board, tell)
                 decisions.append(judged(phase_of(study, phase.id), study, self.ledger, board, results))
                 tell.decision(decisions[-1])
@@ -134,6 +136,14 @@ class Walk:
             if trial.digest in board.scores:
                 tell.pictures(trial, draw_samples(trial, study, self.ledger, board))
         return board
+
+    def fold(self, phase: Phase, study: Study, board: Board, tell: Tell) -> None:
+        """Score the training pages of fold experiments by the models that did not learn from them."""
+        for item in phase_of(study, phase.id).experiments:
+            chosen = is_chosen(item, self.chosen)
+            found = fold_results(item, study, self.ledger, board, compute=chosen, on_pages=tell.pages)
+            if found:
+                tell.folds(item, found)
 
     def choose(self, phase: Phase, study: Study, board: Board, tell: Tell) -> list[Tuned]:
         """Search thresholds and build ensembles, cross-fitted."""

@@ -135,6 +135,9 @@ def _kept(state: Review, ledger: Ledger, records: Mapping[str, TrialRecord], kee
     champion = read_champion(ledger.workspace)
     if champion is not None and champion.kind == "single":
         hold([Path(champion.path).name], "the champion")
+    for one in state.folds:
+        if one.wanted and one.scores is None:
+            hold((trial.digest for mine in one.trials.values() for trial in mine), "not scored out-of-fold yet")
     for item, trials in _wanted(state.study, state.board):
         hold((trial.digest for trial in trials), f"in the pool of {item}")
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)

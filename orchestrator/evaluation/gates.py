@@ -4,9 +4,9 @@ The rules, all on macro means over the common validation images:
 
 - The *baseline* is the best trial of the experiment with the id `baseline` in this phase, else in the nearest phase
   before. Without one the plan's numeric `baseline:` gives a difference, but no interval: such claims stay undecided.
-- An experiment is scored by its best trial (of k, which is named: the best of many looks better by luck), a `from:`
-  experiment by the mean over its folds and seeds, thresholds and ensembles by their cross-fitted scores. So a claim
-  about an ensemble includes what its thresholds add; what fusing alone adds is the result's own `gain`.
+- An experiment is scored by its best trial (of k, which is named: the best of many looks better by luck), one with
+  `from:` or `folds:` by the mean over its folds and seeds, thresholds and ensembles by their cross-fitted scores. So a
+  claim about an ensemble includes what its thresholds add; what fusing alone adds is the result's own `gain`.
 - A *relative effect* `low..high` is measured as the paired difference to the baseline with its 95 % interval.
   With low > 0: confirmed if the interval lies above 0 and reaches `low`; refuted if it ends below `low`.
   With low <= 0 (it must not cost more than ...): confirmed if the interval begins at `low` or above; refuted if it ends
@@ -107,7 +107,7 @@ def _candidate(experiment: Experiment, board: Board, result: Tuned | None) -> Ca
     if not finished:
         return None
     scores = [board.scores[trial.digest] for trial in finished]
-    if experiment.kind == "derive":
+    if experiment.kind == "derive" or all(trial.fold is not None for trial in experiment.trials):
         return Candidate(name, {s: np.mean([score.stat_N(s) for score in scores], axis=0) for s in STATS}, 1)
     return Candidate(finished[0].name, {stat: scores[0].stat_N(stat) for stat in STATS}, len(finished))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from orchestrator.evaluation.decisions import Decision
 from orchestrator.evaluation.ensemble import build
 from orchestrator.evaluation.gates import decide
+from orchestrator.evaluation.outoffold import FoldResult, fold_results
 from orchestrator.evaluation.scores import Board, evaluate, study_trials, top, with_trials
 from orchestrator.evaluation.tuning import SILENT, Told, Tuned, tune
 from orchestrator.execution.admitting import left_out
@@ -27,6 +28,7 @@ class Review:
         study: derived trials included, as far as their sources have finished.
         left: names of what is still to be done, in order.
         waiting: phases that a gate holds.
+        folds: of fold experiments, as far as they are known.
     """
 
     study: Study
@@ -35,6 +37,7 @@ class Review:
     decisions: tuple[Decision, ...]
     left: tuple[str, ...]
     waiting: tuple[str, ...]
+    folds: tuple[FoldResult, ...] = ()
 
 
 def review(study: Study, ledger: Ledger, own: frozenset[str], chosen: frozenset[str] | None = None) -> Review:
@@ -49,6 +52,7 @@ def review(study: Study, ledger: Ledger, own: frozenset[str], chosen: frozenset[
     results: list[Tuned] = []
     decisions: list[Decision] = []
     held: list[str] = []
+    folds: list[FoldResult] = []
     board = evaluate(study, ledger, compute=False)
     for phase in [phase for phase in study.phases if phase.id in own]:
         if waits(phase, decisions, held):
@@ -62,12 +66,16 @@ def review(study: Study, ledger: Ledger, own: frozenset[str], chosen: frozenset[
         wanted = [item for item in phase.experiments if is_chosen(item, chosen)]
         left += [name for item in wanted for name in _untrained(item, board, ledger)]
         for item in phase.experiments:
+            found = fold_results(item, study, ledger, board, compute=False)
+            folds += found
+            if item in wanted:
+                left += [f"{one.name} out-of-fold" for one in found if one.wanted and one.scores is None]
             result = result_of(item, study, ledger, board, compute=False)
             results += [result] if result else []
             if item in wanted and result is None and can_result(item, study, board):
                 left.append(f"{phase.id}/{item.id}")
         decisions.append(judged(phase, study, ledger, board, results))
-    return Review(study, board, tuple(results), tuple(decisions), tuple(left), tuple(held))
+    return Review(study, board, tuple(results), tuple(decisions), tuple(left), tuple(held), tuple(folds))
 
 
 def judged(phase: Phase, study: Study, ledger: Ledger, board: Board, results: Sequence[Tuned]) -> Decision:

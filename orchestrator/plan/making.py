@@ -13,6 +13,7 @@ from orchestrator.errors import Fault
 from orchestrator.plan import advice, points, space, twins
 from orchestrator.plan.faults import message_of
 from orchestrator.plan.proposals import proposals_of
+from orchestrator.plan.references import all_folds
 from orchestrator.plan.schema import ExperimentSpec, PhaseSpec, Plan, RuleSpec
 from orchestrator.plan.settings import TrialSettings, flat, nested, overlay, validate
 from orchestrator.plan.study import (
@@ -121,6 +122,7 @@ class Maker:
             expect=spec.expect,
             cost_gpu_h=spec.cost,
             why=spec.why,
+            oof=spec.oof is not False and all_folds(self.plan, spec),
         )
 
     def folds(self, spec: ExperimentSpec) -> tuple[int, ...]:

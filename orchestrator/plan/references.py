@@ -205,12 +205,21 @@ def _search(sweep: SweepSpec, axes: Mapping[str, space.Axis], size: int | None) 
 
 
 def _folds(plan: Plan, spec: ExperimentSpec) -> Iterator[tuple[Loc, str]]:
+    if spec.oof is not None and plan.data.folds is not None and not all_folds(plan, spec):
+        yield ("oof",), "says nothing where not all folds are trained; write `folds: all`, or remove it"
     if spec.folds is None:
         return
     if plan.data.folds is None:
         yield ("folds",), "the plan has no `data.folds`; add `folds: {k: 5, seed: 0}` under `data`"
     elif spec.folds != "all" and max(spec.folds) >= plan.data.folds.k:
         yield ("folds",), f"`fold < k` must hold with k={plan.data.folds.k}, got {max(spec.folds)}; folds count from 0"
+
+
+def all_folds(plan: Plan, spec: ExperimentSpec) -> bool:
+    """Whether an experiment trains every fold, so that each training page has a model that did not learn from it."""
+    if spec.folds is None or plan.data.folds is None:
+        return False
+    return spec.folds == "all" or set(spec.folds) == set(range(plan.data.folds.k))
 
 
 def _sources(phase: PhaseSpec, spec: ExperimentSpec, names: Names) -> Iterator[tuple[Loc, str]]:

@@ -260,6 +260,10 @@ class ExperimentSpec(Part):
     changes: dict[str, Any] = Field({}, alias="set", description="settings that differ from `defaults`")
     folds: Folds | None = Field(None, description="one training for each: `all` or a list")
     seeds: Seeds | None = Field(None, description="one training for each")
+    oof: bool | None = Field(
+        None,
+        description="score every training page by the models without its fold; default: where all folds are trained",
+    )
     sweep: SweepSpec | None = Field(None, description="search over settings")
     source: TopText | None = Field(None, alias="from", description="retrain the best: top(phase2, 1)")
     thresholds: ThresholdSpec | None = Field(None, description="search of the post-processing")

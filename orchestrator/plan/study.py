@@ -169,6 +169,7 @@ class Experiment:
     expect: tuple[Effect, ...] = ()
     cost_gpu_h: float | None = None
     why: str = ""
+    oof: bool = False  # score the training pages out-of-fold, once each fold has a model
 
     @property
     def kind(self) -> Literal["train", "derive", "thresholds", "ensemble"]:

@@ -26,6 +26,7 @@ from orchestrator.plan.loading import load
 from orchestrator.plan.study import Trial
 from orchestrator.report.document import Block, Heading, Picture, Table, Text, html, markdown
 from orchestrator.report.figures import learning_curves
+from orchestrator.report.folds import folds_blocks
 from orchestrator.report.results import results_blocks
 from orchestrator.report.roadmap import write_outcomes
 
@@ -71,6 +72,7 @@ def compose(state: Review, ledger: Ledger) -> list[Block]:
         blocks += _phase(state, decision)
     for name in state.waiting:
         blocks.append(Text(f"Phase {name}: waits for a gate that did not pass{_stopped_by(state, name)}."))
+    blocks += folds_blocks(state.folds)
     blocks += _trials(state, ledger)
     if state.results:
         blocks += [Heading("Thresholds and ensembles"), *results_blocks(state.results)]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from orchestrator.evaluation.champion import Champion
 from orchestrator.evaluation.decisions import Decision, score_text, target_text
+from orchestrator.evaluation.outoffold import FoldResult
 from orchestrator.evaluation.review import Review, is_chosen
 from orchestrator.evaluation.submitted import tell_submissions
 from orchestrator.evaluation.tuning import Tuned, metrics_of
@@ -71,6 +72,16 @@ class Tell:
     def pictures(self, trial: Trial, folder: Path) -> None:
         """Sample pages of a trained model."""
         self._record.pictures(trial.digest, folder)
+
+    def folds(self, item: Experiment, found: Sequence[FoldResult]) -> None:
+        """A fold experiment: its models on the validation images, and out-of-fold."""
+        several = len(found) > 1
+        metrics = {
+            (f"source{number}/{name}" if several else name): value
+            for number, result in enumerate(found, start=1)
+            for name, value in result.metrics().items()
+        }
+        self._record.folds(item, metrics, "\n\n".join(map(str, found)))
 
     def result(self, item: Experiment, result: Tuned) -> None:
         """Thresholds or an ensemble, with what they are worth."""
@@ -176,6 +187,7 @@ def conclusion(
         lines += [f"  target {target_text(target)}" for target in decision.targets]
         if decision.gate is not None and decision.gate.answer is not None and decision.gate.settled:
             lines.append(f"  {decision.gate}")
+    lines += [str(result) for result in state.folds]
     for result in state.results:
         verdict = "recommended" if result.recommended else "not recommended"
         lines.append(f"{result.name}: {verdict}; H against {result.reference.name}: {result.gain}")

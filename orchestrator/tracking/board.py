@@ -58,6 +58,7 @@ class Board:
             "trial_ended": self._on_trial_ended,
             "pictures": self._on_pictures,
             "ensemble": self._on_ensemble,
+            "folds": self._on_folds,
             "decision": self._on_decision,
             "submission": self._on_submission,
             "finished": self._on_finished,
@@ -265,6 +266,15 @@ class Board:
         summary = {name: result[name] for name in ("metrics", "settings", "members", "curve")}
         run.uploads.append(Upload("result.json", text=to_json(summary)))
         self._settle_phase(result["phase"], event)
+
+    def _on_folds(self, event: Event) -> None:
+        found = event.payload
+        run = self.runs.get(f"experiment/{found['phase']}/{found['experiment']}")
+        if run is None:
+            return
+        run.points += points(found["metrics"], event.time_ms, 0)
+        run.tags["folds"] = " ".join(found["notes"].split())
+        self._changed[run.key] = None
 
     def _on_decision(self, event: Event) -> None:
         phase = event.payload["phase"]

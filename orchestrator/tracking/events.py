@@ -30,7 +30,8 @@ class Event:
         seq: its number in the journal, from 1.
         time_ms: when it was written, Unix time in ms.
         kind: what happened: `journal`, `study`, `environment`, `data`, `attempt`, `phase`, `experiment`,
-            `trial_started`, `epoch`, `trial_ended`, `pictures`, `ensemble`, `decision`, `submission`, `finished`.
+            `trial_started`, `epoch`, `trial_ended`, `pictures`, `ensemble`, `folds`, `decision`, `submission`,
+            `finished`.
         key: unique within its kind.
         payload: plain JSON values.
     """

@@ -214,6 +214,18 @@ class Recorder:
             },
         )
 
+    def folds(self, experiment: Experiment, metrics: Mapping[str, float], notes: str = "") -> None:
+        """A fold experiment: scores of its folds on the validation images, and out-of-fold.
+
+        Args:
+            notes: the same for people.
+        """
+        self._changed(
+            "folds",
+            f"{experiment.phase}/{experiment.id}",
+            {"phase": experiment.phase, "experiment": experiment.id, "metrics": metrics, "notes": notes},
+        )
+
     def decision(self, phase_id: str, decision: Any, markdown: str = "") -> None:
         """What was decided on a phase, with its numbers (a mapping or a dataclass), and the same for people."""
         self._changed("decision", phase_id, {"phase": phase_id, "decision": decision, "markdown": markdown})
