@@ -183,7 +183,7 @@ def _with_more(texts: Sequence[str]) -> str:
 def _counts(rows: int, boxes: int, training: WordCounts | None) -> list[Finding]:
     if training is None:
         text = "nothing is known of the training set's words: the number of boxes was held against the limit alone"
-        return [Finding("training", 0, "", f"{text}; give --plan PLAN, or train the model again")]
+        return [Finding("training", 0, "", f"{text}; `submissions check` with --plan PLAN knows them")]
     if not rows:
         return []
     low, high = expected(training, rows)

@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from detector.data.check_submission import check_submission
+from detector.data.word_counts import word_counts
 from orchestrator.evaluation.champion import Champion
 from orchestrator.evaluation.decisions import Decision, score_text, target_text
+from orchestrator.evaluation.ensemble import submission_pages
 from orchestrator.evaluation.outoffold import FoldResult
 from orchestrator.evaluation.review import Review, is_chosen
 from orchestrator.evaluation.submitted import tell_submissions
@@ -205,13 +208,21 @@ def conclusion(
     lines += ["", f"workspace    {ledger.workspace}"]
     if JOB in os.environ and ledger.workspace.is_relative_to(Path.cwd()):
         lines.append("! the workspace lies in this job's temporary folder: set ORCHESTRATOR_WORKSPACE to keep the next")
-    lines += [f"submission   {result.submission}" for result in state.results if result.submission]
+    for result in state.results:
+        lines += submission_lines(result.submission, state.study) if result.submission else []
     lines += [f"report       {files[-1]}"]
     lines += [f"curves       python -m orchestrator ui {shlex.quote(str(state.study.plan_path))}"]
     shipped = status(ledger.workspace)
     if not shipped.complete or shipped.problems:
         lines.append(str(shipped))
     return "\n".join(lines)
+
+
+def submission_lines(path: Path, study: Study) -> list[str]:
+    """A submission file, and what is wrong with it or odd."""
+    pages = submission_pages(study)
+    training = None if study.datasets is None else word_counts(study.datasets.train)
+    return [f"submission   {path}", *(f"! {line}" for line in check_submission(path, pages, training).lines(most=2))]
 
 
 def go_on(plan_path: str | Path, overrides: Sequence[str], only: Sequence[str]) -> str:
