@@ -23,6 +23,7 @@ from orchestrator.records import EpochRow, TrialRecord
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+MAPS: Final = "probability maps"
 MAPS_EVERY_S: Final = 10.0
 BAR_WIDTH: Final = 12
 
@@ -132,11 +133,12 @@ class Progress:
         with self._lock:
             self._line(text)
 
-    def maps(self, done: int, total: int, what: str = "probability maps") -> None:
-        """Probability maps computed so far, or `what` else is done page by page."""
+    def maps(self, done: int, total: int, what: str = MAPS) -> None:
+        """Probability maps computed so far, or `what` else is done page by page, stage after stage."""
         with self._lock:
             self._maps = f"{what} {done}/{total}" if done < total else ""
-            due = time.monotonic() - self._maps_told_s > MAPS_EVERY_S or done == total
+            # A search has dozens of stages: their ends are told no oftener than their middles.
+            due = time.monotonic() - self._maps_told_s > MAPS_EVERY_S or (done == total and what == MAPS)
             if self._live is None and total and due:
                 self._maps_told_s = time.monotonic()
                 self._line(f"{what} {done}/{total}")

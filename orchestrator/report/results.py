@@ -49,6 +49,15 @@ def _parts(result: Tuned) -> list[Block]:
     blocks: list[Block] = [Heading(result.name, 3)]
     if result.anatomy is not None:
         blocks += _anatomy(result.anatomy, result)
+    if result.outoffold is not None:
+        told = f"on {len(result.outoffold.names)} training images by models that did not learn from them"
+        scores = score_text(result.outoffold.summary())
+        blocks.append(
+            Text(
+                f"The rule was chosen {told}; each fold under what the others chose: {scores}. The cross-fitted scores in "
+                "the table are of the validation images, which took no part in the choice."
+            )
+        )
     if result.knobs:
         blocks.append(Text("Knobs of the post-processing: " + ". ".join(str(knob) for knob in result.knobs) + "."))
         blocks += _knob_picture(result)
@@ -79,7 +88,9 @@ def _anatomy(parts: Anatomy, result: Tuned) -> list[Block]:
         "ms",
         "",
     )
-    blocks: list[Block] = [Table(header, [_rung(rung) for rung in parts.rungs])]
+    single = (result.reference.crossfitted or result.reference.own).summary()
+    first = [f"best single: {result.reference.name}", "identity", score_text(single), "-", "-", "-", ""]
+    blocks: list[Block] = [Table(header, [first, *(_rung(rung) for rung in parts.rungs)])]
     if not result.recommended:
         blocks.append(Text(f"Not recommended: {result.reference.name} alone stays, for {result.gain} is not above 0."))
     if parts.views:
