@@ -22,7 +22,7 @@ from detector.files import read_json
 from orchestrator.evaluation.champion import read_champion
 from orchestrator.evaluation.map_cache import evict, size_of
 from orchestrator.evaluation.review import Review
-from orchestrator.evaluation.scores import Board, ImageScores, top
+from orchestrator.evaluation.scores import Board, ImageScores, experiment_named, top
 from orchestrator.ledger import Ledger
 from orchestrator.plan.study import Study
 from orchestrator.records import TrialRecord
@@ -163,7 +163,9 @@ def _wanted(study: Study, board: Board) -> list[tuple[str, Sequence[Any]]]:
             if item.thresholds is not None:
                 of = item.thresholds.of
                 source = (of,) if isinstance(of, str) else of
-                found.append((f"{phase.id}/{item.id}", top(study, board, source, item.phase)[:1]))
+                named = experiment_named(study, of, item.phase) if isinstance(of, str) else None
+                most = None if named is not None and named.oof else 1  # of folds, all are looked at
+                found.append((f"{phase.id}/{item.id}", top(study, board, source, item.phase)[:most]))
     return found
 
 

@@ -20,21 +20,27 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detector.checkpoint import META, WEIGHTS, load_meta
+from detector.config import Postprocess
 from detector.errors import InputError
 from detector.metrics.cleval import Counts, cleval, ground_truth
 from detector.types import Page
 from orchestrator.evaluation.maps import ensure_maps
 from orchestrator.evaluation.scores import SCORES_FORMAT, Board, ImageScores, Variant, variant_of
 from orchestrator.evaluation.statistics import Interval, bootstrap
+from orchestrator.evaluation.thresholds import Table, search
 from orchestrator.ledger import Ledger
 from orchestrator.plan.identity import short
 from orchestrator.plan.study import Experiment, Study, Trial
 from orchestrator.records import ENDED
+
+if TYPE_CHECKING:
+    from detector.inference.fusion import PageMap
 
 SAME: Final = ("seed",)  # settings in which the trainings of one model may differ
 Pages = Callable[[int, int], None]
@@ -243,18 +249,52 @@ def held_out(study: Study, fold: int) -> Sequence[Page]:
     return part(study.datasets.train, [index for index, home in enumerate(study.datasets.folds) if home == fold])
 
 
+def fold_table(
+    result: FoldResult,
+    rules: Sequence[Postprocess],
+    study: Study,
+    ledger: Ledger,
+    *,
+    on_maps: Pages | None = None,
+    on_pages: Pages | None = None,
+) -> tuple[Table, NDArray[np.int64]]:
+    """What every rule makes of the out-of-fold maps of all training pages, and the fold of each page.
+
+    Args:
+        on_maps, on_pages: called with (done, in all) of each fold: of maps computed, and of pages scored.
+    """
+    tables, homes = list[Table](), list[int]()
+    for fold, trials in result.trials.items():
+        pages = held_out(study, fold)
+        map_of = _maps_of(pages, trials, ledger, on_maps)
+        tables.append(search(map_of, pages, rules, variant_of(study), on_pages=on_pages))
+        homes += [fold] * len(pages)
+    names = tuple(chain.from_iterable(table.names for table in tables))
+    counts_RNF = np.concatenate([table.counts_RNF for table in tables], axis=1)
+    return Table(tuple(rules), names, counts_RNF), np.array(homes, dtype=np.int64)
+
+
+def _maps_of(
+    pages: Sequence[Page], trials: Sequence[Trial], ledger: Ledger, on_pages: Pages | None
+) -> Callable[[str], PageMap]:
+    """Page name -> the mean map of these trainings."""
+    from detector.inference.fusion import fuse
+
+    stores = ensure_maps([ledger.best(trial.digest) for trial in trials], pages, ledger.workspace, on_pages=on_pages)
+    return lambda name: fuse([store.map(name) for store in stores])
+
+
 def _scored(
     pages: Sequence[Page], trials: Sequence[Trial], ledger: Ledger, variant: Variant, on_pages: Pages | None
 ) -> ImageScores:
     """Each page under the mean map of these trainings and the rule of the first; all have the same."""
-    from detector.inference.fusion import fuse
     from detector.inference.predict import words_of_page
 
-    stores = ensure_maps([ledger.best(trial.digest) for trial in trials], pages, ledger.workspace, on_pages=on_pages)
+    map_of = _maps_of(pages, trials, ledger, on_pages)
     rule = trials[0].config.postprocess
 
     def count(page: Page) -> Counts:
-        found = words_of_page(fuse([store.map(page.name) for store in stores]), rule)
+        found = words_of_page(map_of(page.name), rule)
         return cleval(ground_truth(page.words, variant), found.polygons, variant)
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # the loops underneath release the interpreter's lock

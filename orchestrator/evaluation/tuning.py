@@ -2,6 +2,10 @@
 
     <workspace>/(thresholds|ensembles)/<phase>-<experiment>/scores.json     a `Tuned`, and a key of its inputs
 
+Where all folds of one model are there (`thresholds: {of: kfold}`), rules are searched on the out-of-fold maps of the
+training images: many more than a validation set has, and no model learned from them. The threshold for fold f comes
+from the others, what ships is chosen on all, and the validation images, which took no part, say what it is worth.
+
 A saved result with the same key is taken as it is, so that a finished plan is read, not computed again.
 """
 
@@ -22,7 +26,16 @@ from detector.files import read_json, write_json
 from orchestrator.evaluation.anatomy import Anatomy
 from orchestrator.evaluation.blends import Progress
 from orchestrator.evaluation.maps import digest_of, ensure_maps
-from orchestrator.evaluation.scores import STATS, Board, ImageScores, top, validation_pages, variant_of
+from orchestrator.evaluation.outoffold import FoldResult, fold_results, fold_table
+from orchestrator.evaluation.scores import (
+    STATS,
+    Board,
+    ImageScores,
+    experiment_named,
+    top,
+    validation_pages,
+    variant_of,
+)
 from orchestrator.evaluation.sensitivity import Knob, sensitivity
 from orchestrator.evaluation.statistics import Interval, paired_bootstrap
 from orchestrator.evaluation.thresholds import Table, choose, search
@@ -72,6 +85,8 @@ class Tuned:
         folder: where the result lies; an ensemble's bundle and submission, too.
         knobs: what each knob of the post-processing does on all images.
         anatomy: of an ensemble: what its steps, views and members are worth; None for `thresholds`.
+        outoffold: of a search on the training images of folds: each image under what the other folds chose; `shown` is
+            then of those images, too, and `crossfitted` of the validation images under `rule`.
     """
 
     kind: Literal["thresholds", "ensemble"]
@@ -91,6 +106,7 @@ class Tuned:
     folder: Path
     knobs: tuple[Knob, ...] = ()
     anatomy: Anatomy | None = None
+    outoffold: ImageScores | None = None
 
     @property
     def fusion(self) -> str:
@@ -125,7 +141,11 @@ class Tuned:
             "curve": [list(point) for point in self.curve],
             "knobs": _KNOBS.dump_python(self.knobs, mode="json"),
             "anatomy": _ANATOMY.dump_python(self.anatomy, mode="json"),
-            "images": {"shown": self.shown.as_json(), "crossfitted": self.crossfitted.as_json()},
+            "images": {
+                "shown": self.shown.as_json(),
+                "crossfitted": self.crossfitted.as_json(),
+                "outoffold": self.outoffold.as_json() if self.outoffold else None,
+            },
         }
 
     @classmethod
@@ -149,6 +169,7 @@ class Tuned:
             folder,
             _KNOBS.validate_python(value["knobs"]),
             _ANATOMY.validate_python(value["anatomy"]),
+            ImageScores.from_json(found) if (found := value["images"].get("outoffold")) else None,
         )
 
 
@@ -221,13 +242,21 @@ def tune(
     if not best:
         return None
     folder = result_folder(ledger, experiment)
-    key = result_key(study, best, spec)
+    folds = _folds_of(spec, study, ledger, board, experiment.phase)
+    models = [trial for trials in folds.trials.values() for trial in trials] if folds is not None else []
+    key = result_key(study, (*best, *models), spec)
     if (saved := load_tuned(folder, key)) or not compute:
         return saved
     trial, own = best[0], board.scores[best[0].digest]
-    table = table_of(trial, spec.rules, study, ledger, told)
-    choice = choose((table,))
-    gain = paired_bootstrap(choice.crossfitted.stat_N("hmean"), own.stat_N("hmean"))
+    if folds is None:
+        table = table_of(trial, spec.rules, study, ledger, told)
+        choice = choose((table,))
+        honest, outoffold = choice.crossfitted, None
+    else:
+        table, fold_N = fold_table(folds, spec.rules, study, ledger, on_maps=told.maps, on_pages=told.pages)
+        choice = choose((table,), part_N=fold_N)
+        honest, outoffold = table_of(trial, (choice.rule,), study, ledger, told).scores(0), choice.crossfitted
+    gain = paired_bootstrap(honest.stat_N("hmean"), own.stat_N("hmean"))
     tuned = Tuned(
         "thresholds",
         experiment.phase,
@@ -238,16 +267,24 @@ def tune(
         len(spec.rules),
         choice.flat,
         choice.shown,
-        choice.crossfitted,
+        honest,
         Reference(trial.digest, trial.name, own),
         gain,
         gain.above_zero,
         curve_of(table),
         folder,
         sensitivity(table, choice.rule),
+        outoffold=outoffold,
     )
     save_tuned(tuned, key)
     return tuned
+
+
+def _folds_of(spec: ThresholdSearch, study: Study, ledger: Ledger, board: Board, phase: str) -> FoldResult | None:
+    """The one model over folds that `of` names, once each fold has one and they are scored out-of-fold."""
+    source = None if isinstance(spec.of, Top) else experiment_named(study, spec.of, phase)
+    found = fold_results(source, study, ledger, board, compute=False) if source is not None else ()
+    return found[0] if len(found) == 1 and found[0].scores is not None else None
 
 
 def table_of(trial: Trial, rules: Sequence[Postprocess], study: Study, ledger: Ledger, told: Told = SILENT) -> Table:
@@ -311,6 +348,8 @@ def metrics_of(tuned: Tuned) -> dict[str, float]:
     found |= {f"shown_{stat}": tuned.shown.mean(stat) for stat in STATS}
     reference = tuned.reference.crossfitted or tuned.reference.own
     found |= {f"reference_{stat}": reference.mean(stat) for stat in STATS}
+    if tuned.outoffold is not None:
+        found |= {f"oof_{stat}": tuned.outoffold.mean(stat) for stat in STATS}
     found |= _ends("gain", tuned.gain)
     found |= {"recommended": float(tuned.recommended), "members": float(len(tuned.members))}
     found |= {f"moves/{knob.name}": knob.loss.mean for knob in tuned.knobs if knob.loss is not None}

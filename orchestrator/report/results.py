@@ -54,8 +54,8 @@ def _parts(result: Tuned) -> list[Block]:
         scores = score_text(result.outoffold.summary())
         blocks.append(
             Text(
-                f"The rule was chosen {told}; each fold under what the others chose: {scores}. The cross-fitted scores in "
-                "the table are of the validation images, which took no part in the choice."
+                f"The rule was chosen {told}; each fold under what the others chose: {scores}. The cross-fitted scores "
+                "in the table are of the validation images, which took no part in the choice."
             )
         )
     if result.knobs:

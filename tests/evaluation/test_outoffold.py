@@ -32,10 +32,13 @@ from orchestrator.evaluation.outoffold import FoldResult, fold_results, held_out
 from orchestrator.evaluation.review import review
 from orchestrator.evaluation.scores import evaluate
 from orchestrator.evaluation.statistics import bootstrap
+from orchestrator.evaluation.tuning import metrics_of, tune
 from orchestrator.ledger import Ledger
-from orchestrator.plan.study import Datasets, Experiment, Phase, Study, Trial
+from orchestrator.plan.study import Datasets, Experiment, Phase, Study, ThresholdSearch, Trial
 from orchestrator.records import EpochRow
+from orchestrator.report.document import markdown
 from orchestrator.report.page import write
+from orchestrator.report.results import results_blocks
 
 SIDE = 160
 PLACES = [(20, 20), (90, 20), (20, 80), (90, 80)]  # x, y of words of 50 x 14 px
@@ -218,6 +221,31 @@ def test_a_review_names_what_is_left_and_reports_one_row(made: tuple[Study, Ledg
     # The experiment counts by its mean, not by its luckiest fold.
     (outcome,) = decide(study.phases[0], study, board, ()).outcomes
     assert outcome.scores is not None and outcome.scores["hmean"] == pytest.approx((ONE + TWO) / 2)
+
+
+def test_thresholds_of_folds_are_chosen_out_of_fold_and_held_against_the_validation_images(
+    made: tuple[Study, Ledger],
+) -> None:
+    study, ledger = made
+    results(study, ledger)
+    board = evaluate(study, ledger)
+    rules = tuple(CONFIG.postprocess.model_copy(update={"thresh": thresh}) for thresh in (0.3, 0.6))
+    search = Experiment("rules", "p", "", 1, thresholds=ThresholdSearch("kfold", rules))
+    found = tune(search, study, ledger, board)
+    assert found is not None and found.outoffold is not None
+    # At .6 the fused maps' words of .5 are lost, too: fold 0 keeps two of four (H 2 / 3), fold 1 one (H .4).
+    assert found.rule == rules[0]
+    assert found.outoffold.names == found.shown.names and set(found.shown.names) == {f"t{i}.png" for i in range(8)}
+    assert found.outoffold.mean("hmean") == pytest.approx((3 * 1.0 + 5 * ONE) / 8)
+    assert dict(found.curve)[0.6] == pytest.approx((3 * TWO + 5 * 0.4) / 8)
+    # The best single training is one of fold 0, which misses a word of each validation page under either rule.
+    assert found.crossfitted.names == tuple(f"vv{i}.png" for i in range(9))
+    assert found.crossfitted.mean("hmean") == pytest.approx(ONE) and not found.recommended
+    assert metrics_of(found)["oof_hmean"] == found.outoffold.mean("hmean")
+    saved = tune(search, study, ledger, board, compute=False)
+    assert saved is not None and saved.as_json() == found.as_json()
+    text = markdown(results_blocks([found]), "report")
+    assert "The rule was chosen on 8 training images by models that did not learn from them" in text
 
 
 def test_twins_among_the_models_are_refused_by_name(made: tuple[Study, Ledger]) -> None:
