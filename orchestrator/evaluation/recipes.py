@@ -213,7 +213,7 @@ class Chooser:
     def _make(self, wanted: Iterable[tuple[Out, Way]]) -> None:
         """Make the recipes that are not made yet, those of one kind together."""
         left = [place for place in wanted if place not in self._recipes]
-        bases = {(out, ("equal", views)) for out, (_, views) in left}
+        bases: set[tuple[Out, Way]] = {(out, ("equal", views)) for out, (_, views) in left}
         self._make_equal(sorted((place for place in bases if place not in self._recipes), key=_order))
         for kind in LEARNING:
             self._make_learned(kind, sorted((place for place in left if place[1][0] == kind), key=_order))
