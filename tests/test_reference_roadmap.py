@@ -26,7 +26,7 @@ ALL = (
     "defaults.resources={cpus: 1, gpus: 0}",
 )
 OWN = {
-    "phase1": ("phase1.size1024.image_size=256", "phase1.lr.optimizer.lr=6e-3"),
+    "phase1": ("phase1.early_stopping.patience=1", "phase1.size1024.image_size=256", "phase1.lr.optimizer.lr=6e-3"),
     "phase2": (
         *(f"phase2.{name}.encoder=mobilenetv3_small_075" for name in ("resnet50", "resnet50_unet", "reproduction")),
         "phase2.reproduction.image_size=256",
