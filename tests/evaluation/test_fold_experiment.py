@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,9 @@ def test_folds_are_trained_scored_out_of_fold_and_reported(home: Path) -> None:
     events = [json.loads(line) for line in (workspace / "journal.jsonl").read_text().splitlines()]
     (told,) = (event["metrics"] for event in events if event["kind"] == "folds")
     assert told["oof/images"] == 7 and {"oof/hmean", "folds/0_hmean", "folds/1_hmean"} < told.keys()
+    with closing(sqlite3.connect(workspace / "mlflow" / "mlflow.db")) as store:
+        shown = dict(store.execute("SELECT key, value FROM latest_metrics WHERE key LIKE 'oof/%'"))
+    assert shown == pytest.approx({name: value for name, value in told.items() if name.startswith("oof/")})
 
 
 def test_a_finished_fold_experiment_is_left_alone(home: Path) -> None:

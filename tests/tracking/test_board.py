@@ -140,3 +140,17 @@ def test_parameters_are_flat_text():
         "name": "이름",
         "fold": "null",
     }
+
+
+def test_folds_are_points_and_a_sentence_of_their_experiment(study: Study):
+    experiment = study.phases[0].experiments[0]
+    with Journal(study.workspace) as journal:
+        record = Recorder(journal, study)
+        record.study()
+        record.phase(study.phases[0])
+        record.experiment(experiment)
+        for hmean in (0.9, 0.9, 0.91):  # told again unchanged it is one event
+            record.folds(experiment, {"folds/0_hmean": 0.88, "oof/hmean": hmean}, f"out-of-fold H {hmean}")
+    run = board(study).runs[f"experiment/{experiment.phase}/{experiment.id}"]
+    assert [point.value for point in run.points if point.name == "oof/hmean"] == [0.9, 0.91]
+    assert run.tags["folds"] == "out-of-fold H 0.91"
