@@ -92,7 +92,8 @@ def run_and_kill(home: Path, plan: Path, words: tuple[str, ...], victims: list[V
     run = Run(home, plan, *words)
     for victim in victims:
         seen = epochs(home)
-        goal, pause_s = seen + generator.randint(0, 3), generator.random() * 3.0
+        # Workers live for one trial only: their time is that trial's, not a number of epochs.
+        goal, pause_s = seen + (0 if victim == "worker" else generator.randint(0, 3)), generator.random() * 2.0
         until = time.monotonic() + ENOUGH_S
         while True:
             assert time.monotonic() < until, f"no {victim} to kill: {run.told[-3000:]}"

@@ -34,7 +34,7 @@ phases:
           trials: 3
           search: {tpe: {starts: 2}}
           stop: {asha: {grace: 1, eta: 2}}
-      - {id: ranks, set: {batch_size: 1, workers: 2}}
+      - {id: ranks, set: {batch_size: 1, workers: 2, max_epochs: 10}}  # long enough to be met
       - {id: both, ensemble: {pool: "top(all, 2)", max_members: 2, thresh: [0.2, 0.3], box_thresh: [0.3]}}
 """
 
