@@ -46,6 +46,7 @@ class Board:
         self._experiments: dict[str, Mapping[str, Any]] = {}
         self._trials: dict[str, _Trial] = {}
         self._results: dict[str, Mapping[str, float]] = {}  # scores of ensembles, by experiment run key
+        self._told: dict[str, tuple[float | None, ...]] = {}  # the last best score shown, by run key
         self._apply: Mapping[str, Callable[[Event], None]] = {
             "journal": self._on_journal,
             "study": self._on_study,
@@ -223,11 +224,11 @@ class Board:
         members = [self._trials[digest] for digest in experiment["trials"] if digest in self._trials]
         ended = [trial for trial in members if trial.state in STATUS]
         # Pruned trials stopped early: their scores are of another budget and never count as a best one.
-        best = max((t for t in ended if t.state == "finished"), key=lambda t: t.best.get("hmean") or 0.0, default=None)
-        if best is not None:
+        finished = [trial for trial in ended if trial.state == "finished"]
+        if finished:
+            best = max(finished, key=lambda trial: trial.best.get("hmean") or 0.0)
             run.tags |= {"best_trial": best.payload["digest"], "best_trial_name": best.payload["name"]}
-            run.points += best_points(best.best, event.time_ms, len(ended))
-            self._changed[key] = None
+            self._best_so_far(run, best.best, len(finished), event)
             self._settle_phase(experiment["phase"], event)
         if ended and len(ended) == len(experiment["trials"]):
             failed = any(trial.state == "failed" for trial in ended)
@@ -243,8 +244,15 @@ class Board:
                 trials = [self._trials[digest] for digest in experiment["trials"] if digest in self._trials]
                 scores += [trial.best for trial in trials if trial.state == "finished"]
         if scores:
-            run.points += best_points(max(scores, key=lambda s: s.get("hmean") or 0.0), event.time_ms, len(scores))
-            self._changed[run.key] = None
+            self._best_so_far(run, max(scores, key=lambda s: s.get("hmean") or 0.0), len(scores), event)
+
+    def _best_so_far(self, run: Run, best: Mapping[str, float | None], results: int, event: Event) -> None:
+        """The best score of so many results: a point where either is new, so that a retry leaves no second."""
+        now = (results, *(best.get(name) for name in SCORES))
+        if self._told.get(run.key) != now:
+            self._told[run.key] = now
+            run.points += best_points(best, event.time_ms, results)
+        self._changed[run.key] = None
 
     def _on_ensemble(self, event: Event) -> None:
         result = event.payload

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.plan.study import Derive, Experiment, Study, Top
-from orchestrator.records import EpochRow, TrialRecord
+from orchestrator.records import EpochRow, State, TrialRecord
 from orchestrator.tracking.board import Board
 from orchestrator.tracking.events import read_events
 from orchestrator.tracking.journal import Journal, Recorder
@@ -90,6 +90,40 @@ def test_an_interrupted_trial_goes_on_in_the_same_run(study: Study):
     assert [done.runs[key].status for key in keys] == ["FINISHED"] * 3
     assert [(p.step, p.value) for p in done.runs[keys[0]].points if p.name == "hmean"] == [(1, 0.9), (2, 0.9)]
     assert all(math.isnan(p.value) for p in done.runs[keys[0]].points if p.name == "loss")
+
+
+def test_a_trial_that_fails_and_is_retried_leaves_no_second_point(study: Study):
+    """The best scores of experiment and phase are those of a run in which nothing failed."""
+    first, second = study.phases[0].experiments[0], study.phases[0].experiments[1]
+
+    def record(digest: str, state: State, attempts: int) -> TrialRecord:
+        best = 1 if state == "finished" else None
+        return TrialRecord(
+            digest, state, (EpochRow(1, {"hmean": 0.9}, 1.0, 1),), {"hmean": 0.9}, best, 2.0, "", attempts=attempts
+        )
+
+    def curves(fails: bool) -> dict[str, list[tuple[int, float]]]:
+        path = study.workspace / f"fails-{fails}"
+        with Journal(path) as journal:
+            recorder = Recorder(journal, replace(study, workspace=path))
+            recorder.study()
+            recorder.phase(study.phases[0])
+            for experiment in (first, second):
+                recorder.experiment(experiment)
+            for trial in (*first.trials, *second.trials):
+                if fails:
+                    recorder.trial_started(trial)
+                    recorder.trial_ended(trial, record(trial.digest, "failed", 1))
+                recorder.trial_started(trial)
+                recorder.trial_ended(trial, record(trial.digest, "finished", 2 if fails else 1))
+        folded = board(replace(study, workspace=path))
+        return {
+            key: [(point.step, point.value) for point in run.points if point.name == "best_hmean"]
+            for key, run in folded.runs.items()
+        }
+
+    assert curves(fails=True) == curves(fails=False)
+    assert curves(fails=False)["experiment/phase1/lr"] == [(1, 0.9), (2, 0.9)]
 
 
 def test_running_a_finished_plan_again_changes_no_run(study: Study, play: Callable[[Study], None]):
