@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -41,6 +40,7 @@ from detector.training.optimizer import adamw
 from detector.training.runtime import Epoch, FitResult, Runtime
 from detector.training.schedule import learning_rate, steps_per_epoch
 from detector.training.state import Progress, load_state, save_state
+from detector.training.stopping import improves, over
 from detector.training.validation import Validator
 from detector.training.world import World
 from detector.types import Page
@@ -118,11 +118,11 @@ def _fit(
     training = _Training(config, train_pages, runtime, world, micro)
     validator = Validator(val_pages, config, world)
     progress = training.restore()
-    while (reason := _finished(progress, config)) is None:
+    while (reason := over(progress.epoch, progress.best_epoch, config)) is None:
         started, number = time.perf_counter(), progress.epoch + 1
         losses = training.epoch(number)
         scores = validator.metrics(training.evaluated())
-        is_best = number == 1 or scores["hmean"] > progress.best["hmean"] + config.min_delta
+        is_best = improves(scores["hmean"], progress.best.get("hmean"), config)
         if is_best:
             progress.best_epoch, progress.best = number, scores
             training.save_best(number, scores)
@@ -136,15 +136,6 @@ def _fit(
         progress.epoch = number
         training.save_last(progress)
     return FitResult(progress.epoch, progress.best_epoch, progress.best, reason, runtime.folder / "best")
-
-
-def _finished(progress: Progress, config: Config) -> Literal["budget", "patience"] | None:
-    if progress.epoch >= config.max_epochs:
-        return "budget"
-    stale = progress.epoch - progress.best_epoch
-    if config.patience and stale >= config.patience and progress.epoch >= config.patience_from:
-        return "patience"
-    return None
 
 
 class _Training:
