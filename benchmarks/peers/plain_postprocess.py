@@ -58,7 +58,7 @@ def opencv_rectangle(contour: NDArray[np.int32]) -> tuple[Float64, Float64, floa
 
 def words(prob_HW: Float32 | UInt8, rule: Postprocess, rectangle: Rectangle = smallest_rectangle) -> list[Word]:
     """(score, vertices) of each word, best score first, then the topmost, then the leftmost."""
-    values = prob_HW / 255.0 if prob_HW.dtype == np.uint8 else prob_HW
+    unit = 255.0 if prob_HW.dtype == np.uint8 else 1.0  # sums of whole numbers are exact: equal scores stay equal
     limit = rule.thresh * 255 if prob_HW.dtype == np.uint8 else np.float32(rule.thresh)
     bitmap = (prob_HW > limit).astype(np.uint8)
     contours, tree = cv2.findContours(bitmap, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
@@ -66,12 +66,14 @@ def words(prob_HW: Float32 | UInt8, rule: Postprocess, rectangle: Rectangle = sm
     for contour, links in zip(contours, tree[0] if contours else (), strict=True):
         if links[3] >= 0:  # a hole
             continue
-        score, pixels = _score(values, contour)
+        mean, pixels = _mean(prob_HW, contour)
+        score = mean / unit
         if score < rule.box_thresh:
             continue
         centre, axis, width, height = rectangle(contour)
         grow = _missing(width * height, 2 * (width + height), pixels)
-        if (width + 2 * grow) * (height + 2 * grow) < rule.min_side_px**2:
+        # As many pixels are covered at least: only rounding could say otherwise.
+        if max((width + 2 * grow) * (height + 2 * grow), pixels) < rule.min_side_px**2:
             continue
         distance = _distance(width * height, 2 * (width + height), pixels, rule)
         word = _corners(centre, axis, width + 2 * distance, height + 2 * distance)
@@ -84,12 +86,12 @@ def words(prob_HW: Float32 | UInt8, rule: Postprocess, rectangle: Rectangle = sm
     return [(-score, word) for score, _, _, word in found[: rule.max_candidates]]
 
 
-def _score(values_HW: NDArray[np.floating], contour: NDArray[np.int32]) -> tuple[float, int]:
-    """Mean inside the contour, and the pixels there."""
+def _mean(prob_HW: Float32 | UInt8, contour: NDArray[np.int32]) -> tuple[float, int]:
+    """Mean inside the contour, in the map's units, and the pixels there."""
     x, y, width, height = cv2.boundingRect(contour)
     mask = np.zeros((height, width), dtype=np.uint8)
     cv2.fillPoly(mask, [contour - np.array([x, y], dtype=np.int32)], 1)
-    inside = values_HW[y : y + height, x : x + width][mask > 0]
+    inside = prob_HW[y : y + height, x : x + width][mask > 0]
     return float(inside.mean(dtype=np.float64)), len(inside)
 
 

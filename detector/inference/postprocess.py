@@ -114,25 +114,35 @@ def words_from_candidates(candidates: Candidates, rule: Postprocess) -> Detectio
     # A contour starts at its topmost pixel, of several the leftmost: no two share it.
     first = candidates.points_P2[candidates.starts_N[order]]
     order = order[np.lexsort((first[:, 0], first[:, 1], -scores[order]))]
-    boxes = smallest_rectangles(candidates.points_P2, candidates.ends_N, order)
-    large = _covered(boxes, candidates.pixels_N[order]) >= rule.min_side_px**2
-    order, boxes = order[large][: rule.max_candidates], boxes[large][: rule.max_candidates]
+    order = order[_large_enough(candidates, order, rule.min_side_px**2)][: rule.max_candidates]
     if rule.shape == "quad":
-        polygons = list(_offset_quads(boxes, candidates.pixels_N[order], rule))
-    else:
-        outlines = _offset_outlines(candidates, order, rule)
-        polygons = [outline for outline in outlines if outline is not None]
-        if len(polygons) < len(outlines):
-            quads = _offset_quads(boxes, candidates.pixels_N[order], rule)
-            polygons = [quad if outline is None else outline for outline, quad in zip(outlines, quads, strict=True)]
-    return Detections(tuple(polygons), scores[order])
+        return Detections(tuple(_quads(candidates, order, rule)), scores[order])
+    outlines = _offset_outlines(candidates, order, rule)
+    flat = [n for n, outline in enumerate(outlines) if outline is None]
+    quads = iter(_quads(candidates, order[flat], rule) if flat else ())
+    return Detections(tuple(next(quads) if outline is None else outline for outline in outlines), scores[order])
 
 
-def _covered(boxes_N7: Float64, pixels_N: Float64) -> Float64:
-    """Areas in px^2 of rectangles grown until they cover as many pixels as their contours hold."""
-    width, height = boxes_N7[:, 2], boxes_N7[:, 3]
-    grow = 2.0 * missing(width * height, 2.0 * (width + height), pixels_N)
-    return np.asarray((width + grow) * (height + grow), dtype=np.float64)
+def _large_enough(candidates: Candidates, order_N: NDArray[np.int64], least: float) -> NDArray[np.bool_]:
+    """Whether a contour's smallest rectangle, grown to cover as many pixels as the contour holds, has `least` px^2.
+
+    The pixels' centres are points of the grid within the rectangle of w x h, hence at most w h + w + h + 1 (Pick 1899):
+    what half a pixel on each side makes of it. So a contour of `least` pixels passes, without its rectangle.
+    """
+    pixels_N = candidates.pixels_N[order_N]
+    large_N = np.asarray(pixels_N >= least)
+    if not large_N.all():
+        boxes = smallest_rectangles(candidates.points_P2, candidates.ends_N, order_N[~large_N])
+        width, height = boxes[:, 2], boxes[:, 3]
+        grow = 2.0 * missing(width * height, 2.0 * (width + height), pixels_N[~large_N])
+        large_N[~large_N] = (width + grow) * (height + grow) >= least
+    return large_N
+
+
+def _quads(candidates: Candidates, order_N: NDArray[np.int64], rule: Postprocess) -> Float64:
+    """Corners (N, 4, 2) of the contours' smallest rectangles, moved out by the rule."""
+    boxes = smallest_rectangles(candidates.points_P2, candidates.ends_N, order_N)
+    return _offset_quads(boxes, candidates.pixels_N[order_N], rule)
 
 
 def _offset_quads(boxes_N7: Float64, pixels_N: Float64, rule: Postprocess) -> Float64:
@@ -181,5 +191,6 @@ def _clipped(contour: Contour, distance: float, join: int) -> Float64 | None:
     pieces = [piece for piece in pieces if len(piece) >= 4]
     if not pieces:
         return None
-    largest = max(pieces, key=area)
-    return np.roll(largest, -np.lexsort(largest.T)[0], axis=0) / CLIPPER_SCALE
+    largest = max(pieces, key=area) if len(pieces) > 1 else pieces[0]
+    first = np.lexsort(largest.T)[0]
+    return np.concatenate([largest[first:], largest[:first]]) / CLIPPER_SCALE

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.kernels.polygons import compiled
+from detector.types import UInt8
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -69,11 +70,16 @@ def boundary(path_R2: Int64, out_F2: Int64) -> int:
         ):
             first = v
     boxes_4R, blocks_4B, length = _boxes(path_R2)
-    near_R = np.empty(count + 1, dtype=np.int64)
+    near_R, reach_R = np.empty(count + 1, dtype=np.int64), np.empty(count + 1, dtype=np.int64)
+    reach_4R, meets_R = np.empty((4, count + 1), dtype=np.int32), np.empty(count + 1, dtype=np.uint8)
+    held, held_size = -1, 0
     out_F2[0, 0], out_F2[0, 1] = path_R2[first, 0], path_R2[first, 1]
     size, edge, share, origin, crossed = 1, first, 0.0, -1, False
     while size < 2 * count + 8:
-        found = _in_reach(boxes_4R, blocks_4B, length, edge, near_R)
+        if edge // length != held:  # the walk mostly stays in a block
+            held = edge // length
+            held_size = _in_reach(boxes_4R, blocks_4B, length, held, reach_R, reach_4R)
+        found = _meeting_boxes(boxes_4R, edge, reach_R[:held_size], reach_4R, meets_R, near_R)
         crossing, back = _next_crossing(path_R2, near_R[:found], edge, share, origin)
         if crossing == -2:
             return 0
@@ -104,11 +110,11 @@ def _too_near(out_F2: Int64, one: int, two: int) -> bool:
 def _boxes(path_R2: Int64) -> tuple[Int32, Int32, int]:
     """The upright box (left, top, right, bottom) of each edge and of each block of edges, and how many make a block.
 
-    A path does not wander about: the edges near one edge lie in few blocks, so with blocks of sqrt(R) edges the cost of
-    a word grows with R sqrt(R) at most.
+    A path does not wander about: the edges near one edge lie in few blocks, so with blocks of 2 sqrt(R) edges the cost
+    of a word grows with R sqrt(R) at most.
     """
     count = len(path_R2)
-    length = max(int(np.sqrt(count)), 1)
+    length = int(2.0 * np.sqrt(count))
     boxes_4R = np.empty((4, count), dtype=np.int32)
     for v in range(count):
         u = v + 1 if v + 1 < count else 0
@@ -126,21 +132,40 @@ def _boxes(path_R2: Int64) -> tuple[Int32, Int32, int]:
 
 
 @compiled
-def _in_reach(boxes_4R: Int32, blocks_4B: Int32, length: int, edge: int, near_R: Int64) -> int:
-    """Writes the edges whose boxes meet that of `edge` to `near_R`; returns how many."""
-    left, top, right, bottom = boxes_4R[0, edge], boxes_4R[1, edge], boxes_4R[2, edge], boxes_4R[3, edge]
+def _in_reach(boxes_4R: Int32, blocks_4B: Int32, length: int, block: int, reach_R: Int64, reach_4R: Int32) -> int:
+    """Writes the edges whose boxes meet that of a block to `reach_R`, their boxes to `reach_4R`; returns how many."""
+    left, top, right, bottom = blocks_4B[0, block], blocks_4B[1, block], blocks_4B[2, block], blocks_4B[3, block]
     size = 0
     for b in range(blocks_4B.shape[1]):
         if (blocks_4B[0, b] > right) | (blocks_4B[1, b] > bottom) | (blocks_4B[2, b] < left) | (blocks_4B[3, b] < top):
             continue
         for v in range(b * length, min((b + 1) * length, boxes_4R.shape[1])):
-            near_R[size] = v  # written in any case: a branch would be guessed wrong too often
+            reach_R[size] = v  # written in any case: a branch would be guessed wrong too often
+            reach_4R[0, size], reach_4R[1, size] = boxes_4R[0, v], boxes_4R[1, v]
+            reach_4R[2, size], reach_4R[3, size] = boxes_4R[2, v], boxes_4R[3, v]
             size += (
                 (boxes_4R[0, v] <= right)
                 & (boxes_4R[1, v] <= bottom)
                 & (boxes_4R[2, v] >= left)
                 & (boxes_4R[3, v] >= top)
             )
+    return size
+
+
+@compiled
+def _meeting_boxes(boxes_4R: Int32, edge: int, reach_K: Int64, reach_4R: Int32, meets_R: UInt8, near_R: Int64) -> int:
+    """Writes the edges of `reach_K` whose boxes meet that of `edge` to `near_R`; returns how many.
+
+    Compared first, gathered then: the first loop is one of vectors.
+    """
+    left, top, right, bottom = boxes_4R[0, edge], boxes_4R[1, edge], boxes_4R[2, edge], boxes_4R[3, edge]
+    left_R, top_R, right_R, bottom_R = reach_4R[0], reach_4R[1], reach_4R[2], reach_4R[3]
+    for k in range(len(reach_K)):
+        meets_R[k] = (left_R[k] <= right) & (top_R[k] <= bottom) & (right_R[k] >= left) & (bottom_R[k] >= top)
+    size = 0
+    for k in range(len(reach_K)):
+        near_R[size] = reach_K[k]  # written in any case, as above
+        size += meets_R[k]
     return size
 
 

@@ -221,3 +221,13 @@ def test_empty_and_wrong_maps():
         words_from_map(np.zeros((9, 9)), Postprocess())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="finite"):
         words_from_map(np.full((9, 9), np.nan, np.float32), Postprocess())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.4, 4.0), st.floats(0.3, 0.6))
+def test_no_contour_holds_more_pixels_than_its_rectangle_grown_by_half_a_pixel(seed, smooth, thresh):
+    """Why a contour of enough pixels needs no rectangle to pass `min_side_px`."""
+    prob = cv2.GaussianBlur(np.random.default_rng(seed).random((60, 90), np.float32), (0, 0), smooth)
+    found = find_candidates((prob - prob.min()) / (prob.max() - prob.min()), thresh)
+    boxes = smallest_rectangles(found.points_P2, found.ends_N, np.arange(len(found.ends_N)))
+    assert np.all(found.pixels_N <= (boxes[:, 2] + 1.0) * (boxes[:, 3] + 1.0) + 1e-9)
