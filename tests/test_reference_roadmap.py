@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,9 +38,7 @@ OWN = {
 }
 
 
-def run(phase: str, home: Path, receipts: Path) -> subprocess.CompletedProcess[str]:
-    images = f"data.test.images={receipts / 'images'}"
-    wanted = [f"{phase}.gate.otherwise=continue", images, *ALL, *OWN[phase]]
+def command(home: Path, receipts: Path, *words: str) -> subprocess.CompletedProcess[str]:
     taken = {
         "ORCHESTRATOR_WORKSPACE": str(home),
         "RECEIPTS": str(receipts),
@@ -47,14 +46,16 @@ def run(phase: str, home: Path, receipts: Path) -> subprocess.CompletedProcess[s
         "OMP_NUM_THREADS": "1",
     }
     known = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "MLFLOW_"))}
-    words = [word for value in wanted for word in ("--set", value)]
     return subprocess.run(
-        [sys.executable, "-m", "orchestrator", str(ROOT / "plans" / f"{phase}.yaml"), *words],
-        cwd=home,
-        env=known | taken,
-        capture_output=True,
-        text=True,
+        [sys.executable, "-m", "orchestrator", *words], cwd=home, env=known | taken, capture_output=True, text=True
     )
+
+
+def run(phase: str, home: Path, receipts: Path) -> subprocess.CompletedProcess[str]:
+    images = f"data.test.images={receipts / 'images'}"
+    wanted = [f"{phase}.gate.otherwise=continue", images, *ALL, *OWN[phase]]
+    words = [word for value in wanted for word in ("--set", value)]
+    return command(home, receipts, str(ROOT / "plans" / f"{phase}.yaml"), *words)
 
 
 @pytest.mark.slow
@@ -74,5 +75,16 @@ def test_three_phases_run_to_their_end(tmp_path: Path, real_data: Path):
     for name in ("phase3-kfold_ensemble", "phase3-hybrid", "phase3-tta"):
         rows = (workspace / "ensembles" / name / "submission.csv").read_text(encoding="utf-8").splitlines()
         assert rows[0] == "filename,polygons" and len(rows) == 1 + 64
+        assert_bundle_gives_its_submission(tmp_path, workspace / "ensembles" / name, real_data / "sroie_mini")
     report = (workspace / "report.md").read_text(encoding="utf-8")
     assert all(phase in report for phase in OWN)
+
+
+def assert_bundle_gives_its_submission(home: Path, made: Path, receipts: Path) -> None:
+    """The bundle alone, elsewhere and in a process of its own: the same file, byte for byte."""
+    bundle = home / f"bundle of {made.name}"
+    shutil.copytree(made, bundle, ignore=shutil.ignore_patterns("submission.csv"))
+    again = home / f"{made.name}.csv"
+    done = command(home, receipts, "predict", str(bundle), str(receipts / "images"), "-o", str(again))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert again.read_bytes() == (made / "submission.csv").read_bytes()
