@@ -1,4 +1,4 @@
-"""Peak memory against the number of images: predicting, an epoch's loader, and opening a set. One line a measurement.
+"""Peak memory against the number of images: predicting, a loader's epoch, validating, opening a set. A line each.
 
     python -m benchmarks.memory                     # 100 and 10,000 images; the index with 100,000
     python -m benchmarks.memory --counts 50 500     # quick
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--index", type=int, default=INDEX_PAGES, metavar="N", help="pages of the index; 0: none")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
-        for row in measure(Path(root), arguments.counts, ("predict", "epoch")):
+        for row in measure(Path(root), arguments.counts, ("predict", "epoch", "validate")):
             print(row)
         if arguments.index:
             made = make_set(Path(root) / "large", arguments.index)
@@ -130,6 +130,19 @@ def epoch(folder: Path) -> None:
     pages = open_annotations(folder / "set.json", folder / "images", folder / "cache").pages
     for _ in DataLoader(TrainSet(pages, config()), batch_size=4):
         pass
+
+
+def validate(folder: Path) -> None:
+    """The scores of a tiny network on all pages, twice, as after two epochs."""
+    from detector.data.index import open_annotations
+    from detector.model.detector import build
+    from detector.training.validation import Validator
+    from detector.training.world import World
+
+    pages = open_annotations(folder / "set.json", folder / "images", folder / "cache").pages
+    validator, model = Validator(pages, config(), World(0, 1)), build(config()).eval()
+    for _ in range(2):
+        validator.metrics(model)
 
 
 def parse(folder: Path) -> None:

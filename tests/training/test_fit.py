@@ -13,6 +13,7 @@ from detector import checkpoint
 from detector.config import Optimizer, Schedule
 from detector.errors import CheckpointError, DataError, TrainingFailed
 from detector.fit import fit
+from detector.training import validation
 from detector.training.runtime import Runtime
 from detector.training.validation import Validator
 from detector.training.world import World
@@ -53,6 +54,15 @@ def test_the_best_checkpoint_is_kept_and_scores_what_was_reported(pages, tmp_pat
     assert again["hmean"] == best.metrics["hmean"]
     stored = json.loads((tmp_path / "best" / "checkpoint.json").read_text())
     assert stored["epoch"] == next(e.number for e in epochs if e.metrics["hmean"] == best.metrics["hmean"])
+
+
+def test_scores_do_not_depend_on_how_much_truth_is_kept(pages, tmp_path, monkeypatch):
+    run(TINY, pages, tmp_path)
+    model, config = checkpoint.load(tmp_path / "best")
+    kept = Validator(pages[4:], config, World(0, 1)).metrics(model.eval())
+    monkeypatch.setattr(validation, "KEPT_WORDS", len(pages[4].words))  # the first page's and no other's
+    validator = Validator(pages[4:], config, World(0, 1))
+    assert validator.metrics(model) == validator.metrics(model) == kept
 
 
 def test_averaged_weights_are_validated_and_kept(pages, tmp_path):
