@@ -13,6 +13,8 @@ from typing import Any
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
+from detector.config import Config
+from detector.training.stopping import improves, over
 from orchestrator.plan.study import Experiment, Trial
 from orchestrator.records import TrialRecord
 
@@ -33,12 +35,16 @@ class Sweep:
     """The rungs of one experiment's trials.
 
     A trial's value at the first epoch at or beyond grace x eta^k is held against the values that came to that rung
-    before it: below their (1 - 1/eta) quantile it is stopped. A trial's last epoch stops nothing: it is over anyway.
+    before it: below their (1 - 1/eta) quantile it is stopped. A trial's last epoch stops nothing: it is over anyway,
+    by its budget or by its patience. So where patience and a rung come to the same epoch, the trial is `finished`, not
+    `pruned`: nothing is saved by calling it so, and what it ended with is its own best epoch, often an earlier one than
+    the stale one that the rung compares. Its value counts for those that come to the rung later all the same.
     """
 
     def __init__(self, experiment: Experiment) -> None:
         assert experiment.asha is not None
-        self.budgets: dict[str, int] = {}
+        self.configs: dict[str, Config] = {}
+        self._values: dict[str, dict[int, float]] = {}  # by digest and epoch
         known = max(trial.config.max_epochs for trial in experiment.trials)
         longest = known if experiment.proposals is None else experiment.proposals.max_epochs
         grace = min(experiment.asha.grace, longest)
@@ -56,15 +62,16 @@ class Sweep:
 
     def add(self, trial: Trial) -> None:
         """A trial of this sweep that is known only now."""
-        self.budgets[trial.digest] = trial.config.max_epochs
+        self.configs[trial.digest] = trial.config
         self._rungs.on_trial_add(None, SimpleNamespace(trial_id=trial.digest))
 
     def judge(self, digest: str, epoch: int, value: float) -> str | None:
         """Enter an epoch's value; the reason to stop the trial, or None to go on."""
         cutoff = self._cutoff(digest, epoch)
+        self._values.setdefault(digest, {})[epoch] = value
         trial = SimpleNamespace(trial_id=digest)
         action = self._rungs.on_trial_result(None, trial, {EPOCH: epoch, VALUE: value})
-        if action != TrialScheduler.STOP or epoch >= self.budgets[digest] or cutoff is None:
+        if action != TrialScheduler.STOP or cutoff is None or self._is_over(digest, epoch):
             return None
         rung, limit, peers = cutoff
         return f"ASHA: {VALUE} {value:.4f} at epoch {epoch} is below {limit:.4f}, the cut of {peers} at rung {rung:g}"
@@ -82,6 +89,14 @@ class Sweep:
             if reason := self.judge(row.digest, row.epoch, row.value):
                 stops[row.digest] = (row.epoch, reason)
         return {digest: reason for digest, (epoch, reason) in stops.items() if last[digest] == epoch}
+
+    def _is_over(self, digest: str, epoch: int) -> bool:
+        """Whether a trial's training ends after this epoch by itself, as the training will see it."""
+        config, best, best_epoch = self.configs[digest], None, 0
+        for number, value in sorted(self._values[digest].items()):
+            if number <= epoch and improves(value, best, config):
+                best, best_epoch = value, number
+        return over(epoch, best_epoch, config) is not None
 
     def _cutoff(self, digest: str, epoch: int) -> tuple[float, float, int] | None:
         """The rung that this epoch will be entered at, its cut and how many made it; None before or between rungs."""

@@ -133,7 +133,7 @@ def _sweeps(
     sweeps = {
         digest: made[id(owners[0])]
         for digest, owners in of.items()
-        if all(id(owner) in made for owner in owners) and digest in made[id(owners[0])].budgets
+        if all(id(owner) in made for owner in owners) and digest in made[id(owners[0])].configs
     }
     due: dict[str, str] = {}
     for sweep in made.values():

@@ -1,8 +1,9 @@
 """Trainings with the signature of `detector.fit.fit` that cost nothing; sent to Ray's workers by value.
 
-A trial's curve is `optimizer.lr` (its level) plus .001 an epoch. What else happens is told by files in a folder of the
-test's: `kill-SEED-EPOCH` (the process dies, once), `raise-SEED-EPOCH`, `blind-SEED` (it reports other metrics),
-`stale-SEED-EPOCH` (the disk fails, once for each byte in the file), `half-SEED-EPOCH` (too little memory, once).
+A trial's curve is `optimizer.lr` (its level) plus .001 an epoch; it ends by its budget or its patience. What else
+happens is told by files in a folder of the test's: `falls-SEED` (.001 less an epoch), `kill-SEED-EPOCH` (the process
+dies, once), `raise-SEED-EPOCH`, `blind-SEED` (it reports other metrics), `stale-SEED-EPOCH` (the disk fails, once for
+each byte in the file), `half-SEED-EPOCH` (too little memory, once).
 """
 
 from __future__ import annotations
@@ -40,23 +41,29 @@ def curve(
 ) -> FitResult:
     """Report `value_at` each epoch; resumes from last.json; seeds name what goes wrong at which epoch."""
     from detector.training.runtime import Epoch, FitResult
+    from detector.training.stopping import improves, over
 
+    falls = (signs / f"falls-{config.seed}").exists()
     last = runtime.folder / "last.json"
-    done = read_json(last)["epoch"] if last.exists() else 0
+    state = {"epoch": 0, "best": None, "best_epoch": 0} | (read_json(last) if last.exists() else {})
     with (signs / "starts").open("a") as stream:
-        stream.write(f"{config.seed} {done} {time.time()}\n")
-    for number in range(done + 1, config.max_epochs + 1):
+        stream.write(f"{config.seed} {state['epoch']} {time.time()}\n")
+    while (reason := over(state["epoch"], state["best_epoch"], config)) is None:
+        number = state["epoch"] + 1
         time.sleep(epoch_s)
         _trouble(signs, config.seed, number)
         _short_of_memory(signs, config, number, runtime.folder)
-        metrics = {"hmean": value_at(config, number), "precision": 0.5}
+        value = value_at(config, -number if falls else number)
+        metrics = {"hmean": value, "precision": 0.5}
         if (signs / f"blind-{config.seed}").exists():
             metrics = {"val_h_mean": 0.9, "loss": 1.0}
-        report(Epoch(number, metrics, best=True, seconds=epoch_s))
-        write_json(last, {"epoch": number})
+        is_best = improves(value, state["best"], config)
+        report(Epoch(number, metrics, best=is_best, seconds=epoch_s))
+        state |= {"epoch": number} | ({"best": value, "best_epoch": number} if is_best else {})
+        write_json(last, state)
     with (signs / "ends").open("a") as stream:
         stream.write(f"{config.seed} {time.time()}\n")
-    return FitResult(config.max_epochs, config.max_epochs, {}, "budget", runtime.folder / "best")
+    return FitResult(state["epoch"], state["best_epoch"], {}, reason, runtime.folder / "best")
 
 
 def _trouble(signs: Path, seed: int, epoch: int) -> None:

@@ -6,6 +6,7 @@ import functools
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,29 @@ def test_asha_stops_what_lags_with_its_numbers(ledger: Ledger, curve: Train, sig
     assert [len(record.epochs) for record in records] == [4, 2, 4, 2]
     assert records[3].reason == "ASHA: hmean 0.4420 at epoch 2 is below 0.5020, the cut of 3 at rung 2"
     assert seen.of("p/e-02")[-1] == ("ended", "pruned")
+
+
+def test_what_patience_ends_on_a_rung_is_finished(ledger: Ledger, curve: Train, signs: Path) -> None:
+    # Trial 1 makes .502 at rung 2. The others fall from epoch 1 on, so at the rung they are below it, and stale since
+    # one epoch: with patience 1 that was their last one anyway (of one worker and of two), with patience 2 it was not.
+    (signs / "falls-2").touch()
+    (signs / "falls-3").touch()
+    (signs / "falls-4").touch()
+
+    def patient(seed: int, patience: int, level: float = 0.3, workers: int = 1) -> Trial:
+        trial = make_trial(seed, level, epochs=4, workers=workers)
+        return replace(trial, config=trial.config.model_copy(update={"patience": patience, "patience_from": 2}))
+
+    trials = [make_trial(1, 0.5, epochs=4), patient(2, 1), patient(3, 1, workers=2), patient(4, 2, 0.29)]
+    phase = pairs(make_experiment(*trials, asha=Asha(grace=2, eta=2)))
+    search(phase, make_study(ledger, concurrent=1), ledger, Seen(), curve)
+    records = [ledger.record(trial.digest) for trial in trials]
+    assert [record.state for record in records] == ["finished", "finished", "finished", "pruned"]
+    assert [record.reason for record in records[:3]] == ["budget", "patience", "patience"]
+    # the cut of .502, .298, .298 is their median
+    assert records[3].reason == "ASHA: hmean 0.2880 at epoch 2 is below 0.2980, the cut of 3 at rung 2"
+    assert [len(record.epochs) for record in records] == [4, 2, 2, 2]
+    assert [record.best_epoch for record in records] == [4, 1, 1, 1]
 
 
 def test_a_sweep_goes_on_as_if_undisturbed(ledger: Ledger, curve: Train, signs: Path) -> None:
