@@ -1,24 +1,40 @@
 """The trials of a sweep that are made while it runs: what is known, the point that follows from it, the trial.
 
-The ledger has each proposal before its trial starts, with what it saw. So a run that goes on hands out the same ones
-again; and a new one depends on (the sweep's seed, its number, what is known when it is asked for) alone.
+The ledger has each proposal before its trial starts, with what it saw, and with the points that came up before it and
+would not do. So a run that goes on hands out the same ones again; and a new one depends on (the sweep's seed, its
+number, what is known when it is asked for) alone.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Final, Literal
 
 from pydantic import ValidationError
 
 from orchestrator.execution.asha import VALUE
 from orchestrator.ledger import Ledger
 from orchestrator.plan import space
+from orchestrator.plan.faults import message_of
 from orchestrator.plan.points import Drawn, draw, draw_one
-from orchestrator.plan.proposals import RUNNING, Outcome, Proposal, as_kept, proposed, read_proposals
+from orchestrator.plan.proposals import (
+    RUNNING,
+    LeftOut,
+    Outcome,
+    Proposal,
+    Refused,
+    as_kept,
+    proposed,
+    read_left_out,
+    read_proposals,
+)
 from orchestrator.plan.study import Experiment, Proposals, Study, Trial
 from orchestrator.records import TrialRecord
+
+KNOWN: Final = "known"  # why a point did not become a trial: an earlier one has it,
+SAME: Final = "same training"  # ... or has, by another point, the same settings
 
 
 def outcome_of(record: TrialRecord) -> Outcome:
@@ -33,25 +49,36 @@ def outcome_of(record: TrialRecord) -> Outcome:
     return Outcome("failed") if record.state == "failed" else RUNNING
 
 
+@dataclass(frozen=True, slots=True)
+class Next:
+    """The point of a trial, how it was found, and what came up before it and would not do."""
+
+    drawn: Drawn
+    by: Literal["tpe", "random"]
+    refused: tuple[Refused, ...] = ()
+
+
 def next_point(
-    rule: Proposals,
-    history: Sequence[tuple[Drawn, Outcome]],
-    fits: Callable[[Drawn], bool] = lambda drawn: True,
-) -> tuple[Drawn, Literal["tpe", "random"]] | None:
-    """The point of the next trial and how it was found, from the sweep and the trials so far alone.
+    rule: Proposals, history: Sequence[tuple[Drawn, Outcome]], misfit: Callable[[Drawn], str] = lambda drawn: ""
+) -> Next | None:
+    """The point of the next trial, from the sweep and the trials so far alone.
 
     Args:
         history: every trial so far, the random starts included, in their order.
-        fits: whether a point's settings can be trained and are not those of a trial so far.
+        misfit: why a point's settings cannot become a trial; empty where they can.
 
     Returns:
         None where the space has no other point.
     """
     axes, index = space.axes_of(rule.space), len(history)
     names = {drawn.name for drawn, _ in history}
+    met: dict[str, Refused] = {}
 
     def refused(drawn: Drawn) -> bool:
-        return drawn.name in names or not fits(drawn)
+        why = KNOWN if drawn.name in names else misfit(drawn)
+        if why:
+            met.setdefault(drawn.name, Refused(drawn.point, why))
+        return bool(why)
 
     if sum(outcome.state in ("finished", "pruned") for _, outcome in history) >= rule.starts:
         from orchestrator.execution.tpe import propose  # loads Optuna, which only a sweep that proposes needs
@@ -59,9 +86,9 @@ def next_point(
         told = [(drawn.picks, outcome) for drawn, outcome in history]
         found = propose(axes, rule.seed, index, told, rule.candidates, refused)
         if found is not None:
-            return found, "tpe"
+            return Next(found, "tpe", tuple(met.values()))
     found = draw_one(axes, rule.seed, index, refused)
-    return None if found is None else (found, "random")
+    return None if found is None else Next(found, "random", tuple(met.values()))
 
 
 class Proposing:
@@ -88,6 +115,11 @@ class Proposing:
         """How many are still to be made."""
         return self._rule.trials - len(self._trials)
 
+    @property
+    def stand_in(self) -> Trial:
+        """What a random search would draw for the next."""
+        return self._rule.stand_ins[len(self._trials) - self._rule.starts]
+
     def make(self) -> Trial:
         """The next trial, from what the ledger knows now; its proposal is kept before this returns.
 
@@ -98,28 +130,53 @@ class Proposing:
         digests = {trial.digest for trial in self._trials}
         index = len(self._trials)
 
-        def fits(drawn: Drawn) -> bool:
+        def misfit(drawn: Drawn) -> str:
             try:
                 trial = proposed(self._study, self.experiment, index, drawn.point)
-            except ValidationError:
-                return False
+            except ValidationError as error:
+                return message_of(error)
             made[drawn.name] = trial
-            return trial.digest not in digests
+            return SAME if trial.digest in digests else ""
 
         outcomes = [outcome_of(self._ledger.record(trial.digest)) for trial in self._trials]
-        found = next_point(self._rule, list(zip(self._points, outcomes, strict=True)), fits)
+        found = next_point(self._rule, list(zip(self._points, outcomes, strict=True)), misfit)
         if found is None:
             raise RuntimeError(f"{self.experiment.phase}/{self.experiment.id}: the space has no other point to propose")
-        drawn, by = found
-        trial = made[drawn.name]
+        trial = made[found.drawn.name]
         news = {i: now for i, now in enumerate(outcomes) if now != self._seen.get(i, RUNNING)}
-        self._rows.append(Proposal(index, drawn.point, drawn.picks, trial.digest, by, news))
-        name = f"{self.experiment.phase}/{self.experiment.id}"
-        self._ledger.put_proposals(self._rule.sweep, as_kept(self._rule, name, self._rows))
+        self._rows.append(
+            Proposal(index, found.drawn.point, found.drawn.picks, trial.digest, found.by, news, found.refused)
+        )
+        left_out = read_left_out(self._ledger.proposals(self._rule.sweep))
+        _write(self._ledger, self.experiment, self._rows, left_out)
         self._trials.append(trial)
-        self._points.append(drawn)
+        self._points.append(found.drawn)
         self._seen |= news
         return trial
+
+
+def keep_left_out(ledger: Ledger, experiment: Experiment, left_out: LeftOut) -> None:
+    """Write that a plan's limits have left out a trial of a sweep, or all that it would propose."""
+    _rewrite(ledger, experiment, {left_out.digest: left_out})
+
+
+def forget_left_out(ledger: Ledger, experiment: Experiment, digest: str) -> None:
+    """Write that the limits leave it out no more."""
+    _rewrite(ledger, experiment, {digest: None})
+
+
+def _rewrite(ledger: Ledger, experiment: Experiment, changes: Mapping[str, LeftOut | None]) -> None:
+    assert experiment.proposals is not None
+    kept = ledger.proposals(experiment.proposals.sweep)
+    left_out = {one.digest: one for one in read_left_out(kept)} | changes
+    rows = read_proposals(kept, experiment.proposals)
+    _write(ledger, experiment, rows, [one for one in left_out.values() if one is not None])
+
+
+def _write(ledger: Ledger, experiment: Experiment, rows: Sequence[Proposal], left_out: Sequence[LeftOut]) -> None:
+    assert experiment.proposals is not None
+    name = f"{experiment.phase}/{experiment.id}"
+    ledger.put_proposals(experiment.proposals.sweep, as_kept(experiment.proposals, name, rows, left_out))
 
 
 def seen_by(rows: Sequence[Proposal], number: int, starts: int) -> Mapping[int, Outcome]:

@@ -146,7 +146,7 @@ class Queue:
                 continue
             if not self._fits(self._making.need(item)):
                 return None
-            admission = self._making.guard.admit_next(item.experiment, self._handed)
+            admission = self._making.guard.admit_next(item, self._handed)
             if isinstance(admission, Wait):
                 return None
             if isinstance(admission, LeaveOut):

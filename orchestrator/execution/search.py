@@ -101,7 +101,7 @@ def search(
 
 def _may_start(item: str | Proposing, guard: Guard) -> bool:
     """Whether it fits into what is left, with nothing beside it; without such there is no need of a cluster."""
-    found = guard.admit(item, ()) if isinstance(item, str) else guard.admit_next(item.experiment, ())
+    found = guard.admit(item, ()) if isinstance(item, str) else guard.admit_next(item, ())
     return not isinstance(found, LeaveOut)
 
 

@@ -20,7 +20,7 @@ from orchestrator.plan.settings import flat, flat_knobs, nested, overlay, valida
 from orchestrator.plan.study import DataFacts, Experiment, Proposals, Study, Trial
 from orchestrator.plan.trials import after_grace, base_settings, make_trial, swept_name
 
-FORMAT = 1
+FORMAT = 2  #  1 knew neither of refused points nor of what a plan's limits left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,34 @@ RUNNING = Outcome("running")
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """A point that came up on the way to a proposal, and did not become a trial.
+
+    Attributes:
+        why: `known` (an earlier trial has it), `same training` (as an earlier trial's, by another point), or the rule
+            that its settings break.
+    """
+
+    point: Mapping[str, Any]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What a plan's limits did not let start.
+
+    Attributes:
+        digest: of the trial; empty for all that the sweep had not proposed by then.
+        limits: that they were held against, as plain data: under others it is asked anew.
+        reason: with its numbers.
+    """
+
+    digest: str
+    limits: Mapping[str, Any]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Proposal:
     """One proposed trial, as the ledger keeps it.
 
@@ -51,6 +79,7 @@ class Proposal:
         by: `random` where fewer trials than there are starts had told anything.
         news: index -> outcome of the earlier trials, where it is another than the proposal before this one saw. All
             news up to here are what this one saw; those of whom there are none were running.
+        refused: what came up before it, in this order; the sampler was led away from each.
     """
 
     index: int
@@ -59,6 +88,7 @@ class Proposal:
     digest: str
     by: Literal["tpe", "random"]
     news: Mapping[int, Outcome]
+    refused: tuple[Refused, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         news = {str(index): {k: v for k, v in asdict(o).items() if v is not None} for index, o in self.news.items()}
@@ -158,11 +188,10 @@ def read_proposals(kept: Any, rule: Proposals) -> tuple[Proposal, ...]:
     if kept is None:
         return ()
     try:
-        rows = tuple(
-            Proposal(**{**row, "news": {int(i): Outcome(**outcome) for i, outcome in row["news"].items()}})
-            for row in kept["proposals"]
-        )
-        fits = kept["format"] == FORMAT and [row.index for row in rows] == [rule.starts + n for n in range(len(rows))]
+        rows = tuple(map(_row, kept["proposals"]))
+        fits = kept["format"] in (1, FORMAT) and [row.index for row in rows] == [
+            rule.starts + n for n in range(len(rows))
+        ]
     except (TypeError, KeyError, ValueError, AttributeError):
         fits, rows = False, ()
     if not fits:
@@ -173,7 +202,20 @@ def read_proposals(kept: Any, rule: Proposals) -> tuple[Proposal, ...]:
     return rows
 
 
-def as_kept(rule: Proposals, experiment: str, rows: Sequence[Proposal]) -> dict[str, Any]:
+def _row(value: Mapping[str, Any]) -> Proposal:
+    news = {int(index): Outcome(**outcome) for index, outcome in value["news"].items()}
+    refused = tuple(Refused(**one) for one in value.get("refused", ()))
+    return Proposal(**{**value, "news": news, "refused": refused})
+
+
+def read_left_out(kept: Any) -> tuple[LeftOut, ...]:
+    """What of a sweep its plan's limits have left out, the last word on each."""
+    return () if kept is None else tuple(LeftOut(**one) for one in kept.get("left_out", ()))
+
+
+def as_kept(
+    rule: Proposals, experiment: str, rows: Sequence[Proposal], left_out: Sequence[LeftOut] = ()
+) -> dict[str, Any]:
     """What the ledger keeps; `experiment` is for people."""
     search = {"seed": rule.seed, "starts": rule.starts, "candidates": rule.candidates}
     return {
@@ -182,4 +224,5 @@ def as_kept(rule: Proposals, experiment: str, rows: Sequence[Proposal]) -> dict[
         "space": dict(rule.space),
         "search": search,
         "proposals": [row.as_json() for row in rows],
+        "left_out": [asdict(one) for one in left_out],
     }

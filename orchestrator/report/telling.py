@@ -159,9 +159,10 @@ def faults(state: Review, ledger: Ledger, chosen: frozenset[str] | None) -> list
                 continue
             records = [(trial, ledger.record(trial.digest)) for trial in item.trials]
             bad = [f"{trial.name} failed: {record.reason}" for trial, record in records if record.state == "failed"]
-            bad += [f"left out: {one}" for one in left_out(item, ledger)]
-            if item.unproposed:
-                bad.append(f"left out: {item.phase}/{item.id}: {len(item.unproposed)} trials were not proposed")
+            gone = left_out(item, ledger)
+            if item.unproposed and not gone:
+                gone = [f"{item.phase}/{item.id}: {len(item.unproposed)} trials were not proposed"]
+            bad += [f"left out: {one}" for one in gone]
             found += bad
             if outcome.candidate is None and not bad:
                 found.append(f"{item.phase}/{item.id} has no score: {outcome.note}")
