@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -139,6 +139,13 @@ class Config(Settings):
         0, ge=0, description="patience ends nothing before this epoch; in a sweep under ASHA at least its grace"
     )
     min_delta: float = Field(0.0, ge=0.0, description="what counts as a gain in the validation metric")
+    keep_epochs: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="best epochs whose weights are kept and averaged into a soup, as far as its validation score does "
+        "not fall: a member for ensembles; 0 makes none",
+    )
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of the forward pass; the loss is in fp32")
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
@@ -147,6 +154,13 @@ class Config(Settings):
     loss: Loss = Loss()
     postprocess: Postprocess = Postprocess()
     metric: Metric = Metric()
+
+    @field_validator("keep_epochs")
+    @classmethod
+    def _several(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("must be 0 or at least 2, got 1: one epoch makes no soup")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

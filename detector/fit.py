@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,12 +34,14 @@ from detector.training.average import Average
 from detector.training.batches import Batches
 from detector.training.compiling import compile_forward
 from detector.training.gradients import PARTS, Batch, Gradients
+from detector.training.kept import Kept, forget_kept, place_of, with_epoch
 from detector.training.memory import keep_heap
 from detector.training.micro import Micro, OutOfMemory, forget_micro, halve, noticing, read_micro
 from detector.training.nonfinite import Step, keep
 from detector.training.optimizer import adamw
 from detector.training.runtime import Epoch, FitResult, Runtime
 from detector.training.schedule import learning_rate, steps_per_epoch
+from detector.training.soup import cook, forget_soup
 from detector.training.state import Progress, load_state, save_state
 from detector.training.stopping import improves, over
 from detector.training.validation import Validator
@@ -98,6 +101,8 @@ def _begin_anew(runtime: Runtime, world: World) -> None:
     if world.is_first:
         _last(runtime).unlink(missing_ok=True)
         forget_micro(runtime.folder)
+        forget_soup(runtime.folder)
+        forget_kept(runtime.folder)
     world.wait()
 
 
@@ -125,7 +130,8 @@ def _fit(
         is_best = improves(scores["hmean"], progress.best.get("hmean"), config)
         if is_best:
             progress.best_epoch, progress.best = number, scores
-            training.save_best(number, scores)
+            training.save("best", number, scores)
+        progress.kept = training.keep(number, scores, progress.kept)
         seconds = time.perf_counter() - started
         extra = {"best_hmean": progress.best["hmean"], "lr": training.lr, "epoch_seconds": seconds}
         if micro.halved:
@@ -135,6 +141,8 @@ def _fit(
             report(Epoch(number, {**scores, **losses, **extra}, is_best, seconds))
         progress.epoch = number
         training.save_last(progress)
+    if config.keep_epochs:
+        training.cook(progress.kept, validator)
     return FitResult(progress.epoch, progress.best_epoch, progress.best, reason, runtime.folder / "best")
 
 
@@ -199,12 +207,30 @@ class _Training:
         """The model that is validated and whose best epoch is kept."""
         return self._average.model if self._average else self._detector
 
-    def save_best(self, number: int, scores: Mapping[str, float]) -> None:
+    @property
+    def _facts(self) -> dict[str, Any]:
+        """What a checkpoint says of the training that it is of."""
+        facts: dict[str, Any] = {"micro_batch": self._micro.images} if self._micro.halved else {}
+        return facts | ({"train": counts.as_json()} if (counts := word_counts(self._pages)) else {})
+
+    def save(self, place: str, number: int, scores: Mapping[str, float]) -> None:
+        """A checkpoint of an epoch, in the training's folder."""
         if self._world.is_first:
-            facts = {"epoch": number, "metrics": dict(scores)}
-            facts |= {"micro_batch": self._micro.images} if self._micro.halved else {}
-            facts |= {"train": counts.as_json()} if (counts := word_counts(self._pages)) else {}
-            checkpoint.save(self._runtime.folder / "best", self._kept, self._config, facts)
+            facts = {"epoch": number, "metrics": dict(scores), **self._facts}
+            checkpoint.save(self._runtime.folder / place, self._kept, self._config, facts)
+
+    def keep(self, number: int, scores: Mapping[str, float], kept: Sequence[Kept]) -> tuple[Kept, ...]:
+        """What is kept for a soup after an epoch, whose weights are saved if they are among it."""
+        kept = with_epoch(kept, number, scores["hmean"], self._config.keep_epochs)
+        for one in kept:
+            if one.epoch == number:
+                self.save(place_of(one), number, scores)
+        return kept
+
+    def cook(self, kept: Sequence[Kept], validator: Validator) -> None:
+        """Make the soup of the epochs that were kept."""
+        where = (self._runtime.folder, kept, self._config, self._device, self._pages)
+        cook(*where, validator, self._world, self._facts)
 
     def save_last(self, progress: Progress) -> None:
         if self._world.is_first:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import nn
 from detector.config import Config
 from detector.errors import CheckpointError
 from detector.files import replacing
+from detector.training.kept import Kept
 
 
 @dataclass(slots=True)
@@ -32,12 +33,14 @@ class Progress:
         best_epoch: epoch of the best validation score; 0 before the first.
         best: all metrics of that epoch.
         scaler: state of the fp16 gradient scaler; empty otherwise.
+        kept: epochs whose weights are kept for a soup, best first.
     """
 
     epoch: int = 0
     best_epoch: int = 0
     best: dict[str, float] = field(default_factory=dict)
     scaler: dict[str, float] = field(default_factory=dict)
+    kept: tuple[Kept, ...] = ()
 
 
 def save_state(
@@ -59,6 +62,7 @@ def save_state(
         "best_epoch": progress.best_epoch,
         "best": progress.best,
         "scaler": progress.scaler,
+        "kept": [astuple(one) for one in progress.kept],
         "config": config.model_dump(mode="json"),
     }
     with replacing(path) as draft:
@@ -94,7 +98,8 @@ def load_state(
             _, index, slot = name.split("/", 2)
             slots.setdefault(int(index), {})[slot] = _laid_out_like(parameters[int(index)], tensor)
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-    return Progress(header["epoch"], header["best_epoch"], header["best"], header["scaler"])
+    kept = tuple(Kept(*row) for row in header.get("kept", ()))  # states of an earlier version have none
+    return Progress(header["epoch"], header["best_epoch"], header["best"], header["scaler"], kept)
 
 
 def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

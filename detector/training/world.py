@@ -69,6 +69,14 @@ class World:
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
 
+    def align(self, model: nn.Module) -> None:
+        """Give every rank all tensors of the first one's model."""
+        if self.size > 1:
+            for tensor in model.state_dict().values():
+                copy = tensor.contiguous()  # in whatever memory order a rank has it
+                dist.broadcast(copy, src=0)
+                tensor.copy_(copy)
+
     def wait(self) -> None:
         """Return when all ranks are here."""
         if self.size > 1:

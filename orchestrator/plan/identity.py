@@ -8,7 +8,8 @@ from hashlib import blake2b
 from detector.config import Config
 from detector.version import TRAINING
 
-ADDED = {"patience_from": 0}  # settings that came later: at this value trainings are what they were without them
+# Settings that came later: at this value trainings are what they were without them.
+ADDED = {"patience_from": 0, "keep_epochs": 0}
 UNKNOWN_DATA = "?"  # stands for the data's digest where the data is not there; such a digest matches no record
 
 

@@ -22,7 +22,7 @@ from orchestrator.plan.settings import flat
 from orchestrator.plan.study import Trial
 from orchestrator.plan.tree import Loc
 
-KEEPING = ("postprocess.", "patience", "patience_from", "min_delta", "metric.")  # what decides which epoch is kept
+KEEPING = ("postprocess.", "patience", "patience_from", "min_delta", "metric.", "keep_epochs")  # decides what is kept
 SHOWN = 3
 
 
@@ -53,6 +53,7 @@ IDLE = (
     Idle("patience_from", lambda c: not c.patience or _never_strikes(c), "patience never strikes"),
     Idle("patience_from", lambda c: c.patience_from <= c.patience + 1, "patience strikes no earlier anyway"),
     Idle("min_delta", lambda c: c.max_epochs == 1, "one epoch is always the best"),
+    Idle("keep_epochs", lambda c: c.max_epochs == 1, "one epoch makes no soup"),
     Idle("crop_size", lambda c: c.crop_size == c.image_size, "whole pages have this side already"),
 )
 _DEFAULTS: Mapping[str, Any] = flat(Config().model_dump(mode="json"))
