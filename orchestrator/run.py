@@ -21,7 +21,8 @@ from orchestrator.evaluation.outoffold import fold_results
 from orchestrator.evaluation.review import Review, derived, is_chosen, judged, phase_of, result_of, review, waits
 from orchestrator.evaluation.samples import draw_samples
 from orchestrator.evaluation.scores import Board, evaluate
-from orchestrator.evaluation.tuning import Told, Tuned
+from orchestrator.evaluation.tuned import Tuned
+from orchestrator.evaluation.tuning import Told
 from orchestrator.execution.admitting import Guard
 from orchestrator.ledger import Ledger
 from orchestrator.plan.expand import expand, workspace_of

@@ -29,9 +29,10 @@ class Rung:
     """One step of the way from a single model to the ensemble.
 
     Attributes:
-        name: `equal weights`, `views`, `greedy weights`, `simplex weights`, or `chosen`: all decisions cross-fitted.
+        name: `equal weights` (of a single model: `one view`), `views`, `greedy weights`, `simplex weights`, or
+            `chosen`: all decisions cross-fitted.
         hmean, precision, recall: cross-fitted macro means.
-        gain: of H above the best single model, whose thresholds were searched, too.
+        gain: of H above the single model that all is held against, whose thresholds were searched, too.
         more: of H above the step before that was kept; None for the first and for `chosen`.
         kept: whether it is part of what ships.
         ms: of all its members and views on a page; None where it was not measured.
@@ -81,6 +82,7 @@ class Anatomy:
     """All of it.
 
     Attributes:
+        members: none where one model ships, without which there would be nothing.
         correlation: of the members' errors, 1 - H of each image under their own rules; shipped members, in their order.
         evaluations: pairs of a weighting and a rule that were scored on all images.
     """
@@ -111,12 +113,13 @@ def anatomy(
     Args:
         names: of the candidates.
         own_MN: H of each candidate alone, under its own rule.
-        single: cross-fitted scores of the best single model.
+        single: cross-fitted scores of the single model that all is held against.
         cost_ms: of a candidate on a view, for one page, as `measure` gives it.
     """
     members = chosen.recipe.blend.members
+    several = members if len(members) > 1 else ()
     return Anatomy(
-        bench.fusion,
+        bench.fusion if several else "mean",  # of one there is none
         tuple(_rungs(chosen, bench, single, cost_ms)),
         tuple(ViewGain(view, gain, _cost(members, (view,), cost_ms)) for view, gain in chosen.views),
         tuple(
@@ -126,9 +129,9 @@ def anatomy(
                 without(member, chosen, bench),
                 _cost((member,), chosen.recipe.blend.views, cost_ms),
             )
-            for member in members
+            for member in several
         ),
-        correlation(own_MN[list(members)]),
+        correlation(own_MN[list(several)]),
         bench.evaluations,
     )
 
@@ -187,7 +190,7 @@ def _rungs(chosen: Chosen, bench: Bench, single: ImageScores, cost_ms: Mapping[t
         ms = _cost(members, views, cost_ms)
         return Rung(name, views, summary["hmean"], summary["precision"], summary["recall"], gain, more, kept, ms)
 
-    rungs = [rung("equal weights", base, chosen.equal_NF, None, True)]
+    rungs = [rung("one view" if chosen.alone else "equal weights", base, chosen.equal_NF, None, True)]
     for step in chosen.steps:
         name = step.name if step.name == "views" else f"{step.name} weights"
         rungs.append(rung(name, step.views, step.counts_NF, step.gain, step.taken))

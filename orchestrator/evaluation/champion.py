@@ -5,9 +5,10 @@
     <workspace>/singles/<digest>/  a bundle of the best single model with the rule that was found for it
 
 Recommended ensembles compete with the best single model by H on the common validation images, cross-fitted; an ensemble
-that is not recommended never wins. The single model ships with the rule that was searched for it if that scored better,
-cross-fitted, than its own. A champion that another plan of the same roadmap crowned on the same images stays while its
-score is higher.
+that is not recommended never wins, nor does one that was held against another model (views of that one; or a better
+single model came later) unless it is surely better than the best one, too. The single model ships with the rule that
+was searched for it if that scored better, cross-fitted, than its own. A champion that another plan of the same roadmap
+crowned on the same images stays while its score is higher.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from detector.files import read_json, write_json
 from detector.inference.bundle import save_bundle
 from orchestrator.evaluation.maps import IDENTITY, digest_of
 from orchestrator.evaluation.scores import Board, ImageScores, study_trials, validation_pages, variant_of
-from orchestrator.evaluation.tuning import Tuned
+from orchestrator.evaluation.statistics import paired_bootstrap
+from orchestrator.evaluation.tuned import Tuned
 from orchestrator.ledger import Ledger
 from orchestrator.plan.study import Study, Trial
 
@@ -59,7 +61,8 @@ def crown(study: Study, ledger: Ledger, board: Board, results: Sequence[Tuned]) 
     best = board.ranked(study_trials(study))[:1]
     if not best:
         return None
-    single, ensemble = _single(best[0], study, ledger, board, results), _ensemble(study, ledger, results)
+    single, scores = _single(best[0], study, ledger, board, results)
+    ensemble = _ensemble(study, ledger, results, best[0], scores)
     champion = ensemble if ensemble is not None and ensemble.hmean >= single.hmean else single
     old = read_champion(ledger.workspace)
     if (
@@ -84,20 +87,30 @@ def read_champion(workspace: Path) -> Champion | None:
     return Champion(**value)
 
 
-def _ensemble(study: Study, ledger: Ledger, results: Sequence[Tuned]) -> Champion | None:
-    recommended = [result for result in results if result.kind == "ensemble" and result.recommended]
+def _ensemble(
+    study: Study, ledger: Ledger, results: Sequence[Tuned], best: Trial, scores: ImageScores
+) -> Champion | None:
+    """The best ensemble that is surely better than the best single model, whose scores these are."""
+
+    def surely(result: Tuned) -> bool:
+        if result.kind != "ensemble" or not result.recommended or result.reference.trial == best.digest:
+            return result.kind == "ensemble" and result.recommended
+        return paired_bootstrap(result.crossfitted.stat_N("hmean"), scores.stat_N("hmean")).above_zero
+
+    recommended = [result for result in results if surely(result)]
     if not recommended:
         return None
     winner = max(recommended, key=lambda result: result.crossfitted.mean("hmean"))
-    why = (
-        f"{len(winner.members)} members; H, cross-fitted, against the best single model {winner.reference.name}: "
-        f"{winner.gain} on {winner.gain.count} images"
-    )
+    what = f"{len(winner.members)} members" if len(winner.members) > 1 else f"views {', '.join(winner.views)}"
+    rival = winner.rival if winner.alone else f"the best single model {winner.rival}"
+    why = f"{what}; H, cross-fitted, against {rival}: {winner.gain} on {winner.gain.count} images"
     path = winner.folder.relative_to(ledger.workspace).as_posix()
     return _champion(path, "ensemble", winner.name, winner.crossfitted, why, study)
 
 
-def _single(trial: Trial, study: Study, ledger: Ledger, board: Board, results: Sequence[Tuned]) -> Champion:
+def _single(
+    trial: Trial, study: Study, ledger: Ledger, board: Board, results: Sequence[Tuned]
+) -> tuple[Champion, ImageScores]:
     own = board.scores[trial.digest]
     rule, scores, why = trial.config.postprocess, own, "the best single model, under its own rule"
     for found_rule, found in _searched(trial, results):
@@ -108,7 +121,7 @@ def _single(trial: Trial, study: Study, ledger: Ledger, board: Board, results: S
         closest = max(ensembles, key=lambda result: result.gain.mean)
         why += f"; no ensemble is surely better (closest: {closest.name}, {closest.gain})"
     folder = _write_single(trial, rule, ledger)
-    return _champion(folder.relative_to(ledger.workspace).as_posix(), "single", trial.name, scores, why, study)
+    return _champion(folder.relative_to(ledger.workspace).as_posix(), "single", trial.name, scores, why, study), scores
 
 
 def _searched(trial: Trial, results: Sequence[Tuned]) -> list[tuple[Postprocess, ImageScores]]:

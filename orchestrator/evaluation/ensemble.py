@@ -1,4 +1,4 @@
-"""Members whose probability maps are fused in one common frame, held against the best single model.
+"""Members whose probability maps are fused in one common frame, or views of a single one, held against a single model.
 
     <workspace>/ensembles/<phase>-<experiment>/
         bundle.json, members...   what `detector.inference.predict.Predictor` loads; needs nothing else
@@ -9,7 +9,8 @@ Equal weights are the standard: they gave 87-98 % of what learned weights gave, 
 How many members enter (2 to `max_members`), views, learned weights and thresholds are chosen together, cross-fitted, as
 `orchestrator.evaluation.recipes` tells; the best single model of this phase and those before gets its thresholds from
 the same search on the same images. That model was itself picked by its score there, which flatters it, not the
-ensemble. The ensemble is recommended only if the paired interval of the cross-fitted H lies above 0.
+ensemble. A pool of one model is held against that model without the views. Either is recommended only if the paired
+interval of the cross-fitted H lies above 0.
 """
 
 from __future__ import annotations
@@ -29,27 +30,18 @@ from detector.types import Float64, Page
 from orchestrator.evaluation.anatomy import anatomy, measure
 from orchestrator.evaluation.blends import Bench, Blend
 from orchestrator.evaluation.maps import MapStore, ensure_maps
+from orchestrator.evaluation.packing import ViewMaps
 from orchestrator.evaluation.recipes import Chooser, Learning
 from orchestrator.evaluation.scores import Board, study_trials, top, validation_pages, variant_of
 from orchestrator.evaluation.sensitivity import sensitivity
+from orchestrator.evaluation.spreading import Scratch
 from orchestrator.evaluation.statistics import paired_bootstrap
 from orchestrator.evaluation.submitted import note_made
 from orchestrator.evaluation.thresholds import choose, image_scores
-from orchestrator.evaluation.tuning import (
-    SILENT,
-    Member,
-    Reference,
-    Told,
-    Tuned,
-    curve_of,
-    load_tuned,
-    result_folder,
-    result_key,
-    save_tuned,
-    table_of,
-)
+from orchestrator.evaluation.tuned import Member, Reference, Tuned
+from orchestrator.evaluation.tuning import SILENT, Making, Told, curve_of, result_key, table_of
 from orchestrator.ledger import Ledger
-from orchestrator.plan.study import Experiment, Study, Trial, WeightsWay
+from orchestrator.plan.study import EnsembleSpec, Experiment, Study, Trial, WeightsWay
 
 if TYPE_CHECKING:
     from detector.inference.fusion import Fusion, PageMap
@@ -78,44 +70,45 @@ def build(
         told: what is told on the way.
 
     Returns:
-        None where fewer than two members have finished, or nothing is saved and `compute` is False.
+        None where fewer models have finished than it takes, or nothing is saved and `compute` is False.
     """
     spec = experiment.ensemble
     if spec is None:
         raise ValueError(f"{experiment.phase}.{experiment.id} is no ensemble")
     pool = top(study, board, spec.pool, experiment.phase)
-    if len(pool) < 2:
+    if len(pool) < spec.least:
         return None
-    rival = board.ranked(study_trials(study, experiment.phase))[0]
-    folder = result_folder(ledger, experiment)
+    rival = pool[0] if len(pool) == 1 else board.ranked(study_trials(study, experiment.phase))[0]
+    making = Making(experiment, study, ledger, board, told)
     key = result_key(study, (*pool, rival), spec)
-    if (saved := load_tuned(folder, key)) or not compute:
-        return saved
-    pages = validation_pages(study)
+    return making.result(key, lambda kept: _tuned(making, spec, pool, rival, kept), compute)
+
+
+def _tuned(making: Making, spec: EnsembleSpec, pool: Sequence[Trial], rival: Trial, kept: Scratch) -> Tuned:
+    study, ledger, board, told = making.study, making.ledger, making.board, making.told
+    pages, folder = validation_pages(study), making.folder
     stores = _stores(pool, spec.views, pages, ledger, told)
-    bench = Bench(
-        lambda candidate, view, name: stores[view][candidate].map(name),
-        *(pages, spec.rules, variant_of(study), spec.fusion),
-        on_pages=told.pages,
-    )
+    variant = variant_of(study)
+    bench = Bench(ViewMaps(stores), pages, spec.rules, variant, spec.fusion, kept=kept, on_pages=told.pages)
     own_MN = np.stack([board.scores[trial.digest].stat_N("hmean") for trial in pool])
     chosen = Chooser(bench, own_MN, spec.views, LEARNING[spec.weights], spec.max_members).choose()
     blend, rule = chosen.recipe.blend, spec.rules[chosen.recipe.rule]
     members = [(pool[index], blend.weights[index]) for index in blend.members]
-    reference = _best_single(rival, spec.rules, study, ledger, board)
-    single = reference.crossfitted or reference.own
+    choice = choose((table_of(rival, spec.rules, study, ledger, kept, told),))
+    reference = Reference(rival.digest, rival.name, board.scores[rival.digest], choice.rule, choice.crossfitted)
     crossfitted = image_scores(bench.names, chosen.counts_NF)
-    gain = paired_bootstrap(crossfitted.stat_N("hmean"), single.stat_N("hmean"))
+    gain = paired_bootstrap(crossfitted.stat_N("hmean"), choice.crossfitted.stat_N("hmean"))
     checkpoints = {index: ledger.checkpoint(pool[index].digest) for index in blend.members}
     cost_ms = measure(checkpoints, spec.views, pages)
-    parts = anatomy(chosen, bench, [trial.name for trial in pool], own_MN, single, cost_ms)
+    parts = anatomy(chosen, bench, [trial.name for trial in pool], own_MN, choice.crossfitted, cost_ms)
     table = bench.table(blend)
-    save_bundle(folder, [(checkpoints[i], blend.weights[i]) for i in blend.members], blend.views, rule, spec.fusion)
-    _write_submission(folder, members, blend, rule, spec.fusion, study, ledger)
-    tuned = Tuned(
+    fusion = spec.fusion if len(members) > 1 else "mean"  # of one there is none
+    save_bundle(folder, [(checkpoints[i], blend.weights[i]) for i in blend.members], blend.views, rule, fusion)
+    _write_submission(folder, members, blend, rule, fusion, study, ledger)
+    return Tuned(
         "ensemble",
-        experiment.phase,
-        experiment.id,
+        making.experiment.phase,
+        making.experiment.id,
         tuple(Member(trial.digest, trial.name, weight) for trial, weight in members),
         blend.views,
         rule,
@@ -131,8 +124,6 @@ def build(
         sensitivity(table, rule),
         parts,
     )
-    save_tuned(tuned, key)
-    return tuned
 
 
 def fused(
@@ -156,13 +147,8 @@ def _stores(
     trials: Sequence[Trial], views: Sequence[str], pages: Sequence[Page], ledger: Ledger, told: Told
 ) -> dict[str, tuple[MapStore, ...]]:
     """The maps of each view, one store a trial."""
-    places = _checkpoints(trials, ledger)
+    places = [ledger.best(trial.digest) for trial in trials]
     return {view: ensure_maps(places, pages, ledger.workspace, views=(view,), on_pages=told.maps) for view in views}
-
-
-def _best_single(trial: Trial, rules: Sequence[Postprocess], study: Study, ledger: Ledger, board: Board) -> Reference:
-    choice = choose((table_of(trial, rules, study, ledger),))
-    return Reference(trial.digest, trial.name, board.scores[trial.digest], choice.rule, choice.crossfitted)
 
 
 def _write_submission(
@@ -195,7 +181,3 @@ def words_of(
     from detector.inference.predict import words_of_page
 
     return {page.name: words_of_page(map_of(page.name), rule).polygons for page in pages}
-
-
-def _checkpoints(trials: Sequence[Trial], ledger: Ledger) -> list[Path]:
-    return [ledger.best(trial.digest) for trial in trials]

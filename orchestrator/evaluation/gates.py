@@ -48,7 +48,7 @@ from orchestrator.evaluation.decisions import (
 from orchestrator.evaluation.gate_values import Candidate, holds, too_few
 from orchestrator.evaluation.scores import STATS, Board
 from orchestrator.evaluation.statistics import Interval, bootstrap, paired_bootstrap
-from orchestrator.evaluation.tuning import Tuned
+from orchestrator.evaluation.tuned import Tuned
 from orchestrator.plan.conditions import gate as parse_gate
 from orchestrator.plan.study import TARGET, Effect, Experiment, Phase, Stat, Study
 

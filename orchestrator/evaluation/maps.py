@@ -53,21 +53,26 @@ class MapStore:
     hold: IO[bytes] = field(repr=False, compare=False)
 
     def map(self, name: str) -> PageMap:
-        """The map of a page.
+        """The map of a page; KeyError if it is not in this store."""
+        return read_map(self.file(name))
 
-        Raises:
-            KeyError: the page is not in this store.
-        """
-        from detector.geometry import Frame
-        from detector.inference.predict import PageMap
-
+    def file(self, name: str) -> Path:
+        """The file of a page; KeyError if it is not in this store."""
         if name not in self.names:
             raise KeyError(f"{self.folder}: no map of page {name}")
-        with np.load(self.folder / _file_of(self.names.index(name)), allow_pickle=False) as saved:
-            width, height = (int(value) for value in saved["image_wh"])
-            canvas_width, canvas_height = (int(value) for value in saved["canvas_wh"])
-            frame = Frame(saved["matrix_33"], (width, height), (canvas_width, canvas_height))
-            return PageMap(saved["prob_HW"], frame)
+        return self.folder / _file_of(self.names.index(name))
+
+
+def read_map(source: Path | IO[bytes]) -> PageMap:
+    """The map in a file of a store."""
+    from detector.geometry import Frame
+    from detector.inference.fusion import PageMap  # without torch, which a worker that only scores need not load
+
+    with np.load(source, allow_pickle=False) as saved:
+        width, height = (int(value) for value in saved["image_wh"])
+        canvas_width, canvas_height = (int(value) for value in saved["canvas_wh"])
+        frame = Frame(saved["matrix_33"], (width, height), (canvas_width, canvas_height))
+        return PageMap(saved["prob_HW"], frame)
 
 
 @dataclass(frozen=True, slots=True)

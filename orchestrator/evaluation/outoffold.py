@@ -13,34 +13,32 @@ the fold, and their average would be one model under several names.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.checkpoint import META, WEIGHTS, load_meta
+from detector.checkpoint import WEIGHTS
 from detector.config import Postprocess
-from detector.errors import InputError
 from detector.metrics.cleval import Counts, cleval, ground_truth
 from detector.types import Page
 from orchestrator.evaluation.maps import ensure_maps
+from orchestrator.evaluation.packing import MeanMaps
 from orchestrator.evaluation.scores import SCORES_FORMAT, Board, ImageScores, Variant, variant_of
+from orchestrator.evaluation.spreading import Scratch
 from orchestrator.evaluation.statistics import Interval, bootstrap
 from orchestrator.evaluation.thresholds import Table, search
+from orchestrator.evaluation.twins import refuse_twins
 from orchestrator.ledger import Ledger
 from orchestrator.plan.identity import short
 from orchestrator.plan.study import Experiment, Study, Trial
 from orchestrator.records import ENDED
-
-if TYPE_CHECKING:
-    from detector.inference.fusion import PageMap
 
 SAME: Final = ("seed",)  # settings in which the trainings of one model may differ
 Pages = Callable[[int, int], None]
@@ -154,53 +152,6 @@ def fold_results(
     return tuple(results)
 
 
-def refuse_twins(trials: Sequence[Trial], ledger: Ledger, board: Board) -> None:
-    """Compare the weights that the finished ones of these trainings came to.
-
-    Raises:
-        InputError: two are equal to the last bit.
-    """
-    first: dict[str, Trial] = {}
-    for trial in trials:
-        weights = _weights(trial, ledger) if trial.digest in board.scores else None
-        if weights is None:
-            continue
-        twin = first.setdefault(weights, trial)
-        if twin.digest != trial.digest:
-            apart = [f"fold {one.fold}, seed {one.config.seed} ({one.digest})" for one in (twin, trial)]
-            raise InputError(
-                f"{ledger.workspace}: {twin.name} and {trial.name} came to the same weights, to the last bit, though "
-                f"one is {apart[0]} and the other {apart[1]}: they are one training under two names, so something "
-                "has ignored a fold or a seed; find it, then remove the folders of both below `trials` and run again"
-            )
-
-
-def _weights(trial: Trial, ledger: Ledger) -> str | None:
-    """A digest of the tensors alone (a checkpoint's own covers its config, and so the seed, too); kept in the ledger.
-
-    None where the weights were freed before anybody looked, or there are none.
-    """
-    folder = ledger.folder(trial.digest) / "best"
-    if not (folder / META).is_file():
-        return None
-    key = f"weights-{load_meta(folder)['digest'][:16]}"
-    saved = ledger.scores(trial.digest, key)
-    if saved is not None:
-        return str(saved["blake2b"])
-    place = folder / WEIGHTS
-    if ledger.url and not place.exists():
-        place = ledger.best(trial.digest) / WEIGHTS
-    if not place.exists():
-        return None
-    with place.open("rb") as stream:
-        found = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-    try:
-        ledger.put_scores(trial.digest, key, {"blake2b": found})
-    except OSError:  # a report by someone who may not write here
-        return found
-    return found
-
-
 def _complete(trials: Iterable[Trial], finished: Mapping[int, Any], study: Study, ledger: Ledger) -> bool:
     """Whether every fold has a model, none is still to come, and the weights are there where they are needed."""
     folds = set(study.datasets.folds) if study.datasets is not None else set()
@@ -254,6 +205,7 @@ def fold_table(
     rules: Sequence[Postprocess],
     study: Study,
     ledger: Ledger,
+    kept: Scratch,
     *,
     on_maps: Pages | None = None,
     on_pages: Pages | None = None,
@@ -261,27 +213,25 @@ def fold_table(
     """What every rule makes of the out-of-fold maps of all training pages, and the fold of each page.
 
     Args:
+        kept: where scores are kept meanwhile.
         on_maps, on_pages: called with (done, in all) of each fold: of maps computed, and of pages scored.
     """
     tables, homes = list[Table](), list[int]()
     for fold, trials in result.trials.items():
         pages = held_out(study, fold)
         map_of = _maps_of(pages, trials, ledger, on_maps)
-        tables.append(search(map_of, pages, rules, variant_of(study), on_pages=on_pages))
+        request = kept.of(["fold", fold, len(rules)])
+        tables.append(search(map_of, pages, rules, variant_of(study), request, on_pages=on_pages))
         homes += [fold] * len(pages)
     names = tuple(chain.from_iterable(table.names for table in tables))
     counts_RNF = np.concatenate([table.counts_RNF for table in tables], axis=1)
     return Table(tuple(rules), names, counts_RNF), np.array(homes, dtype=np.int64)
 
 
-def _maps_of(
-    pages: Sequence[Page], trials: Sequence[Trial], ledger: Ledger, on_pages: Pages | None
-) -> Callable[[str], PageMap]:
+def _maps_of(pages: Sequence[Page], trials: Sequence[Trial], ledger: Ledger, on_pages: Pages | None) -> MeanMaps:
     """Page name -> the mean map of these trainings."""
-    from detector.inference.fusion import fuse
-
-    stores = ensure_maps([ledger.best(trial.digest) for trial in trials], pages, ledger.workspace, on_pages=on_pages)
-    return lambda name: fuse([store.map(name) for store in stores])
+    checkpoints = [ledger.best(trial.digest) for trial in trials]
+    return MeanMaps(ensure_maps(checkpoints, pages, ledger.workspace, on_pages=on_pages))
 
 
 def _scored(
@@ -303,6 +253,10 @@ def _scored(
 
 
 def _key(trials: Sequence[Trial], variant: Variant) -> str:
+    return key_of([trial.digest for trial in trials], variant)
+
+
+def key_of(trials: Sequence[str], variant: Variant) -> str:
+    """Where the ledger keeps the scores of a fold's pages: with the first of its trainings, by the digests of all."""
     # A trial's digest covers the data, the folds and the rule; hence the pages, too.
-    models = short(" ".join(sorted(trial.digest for trial in trials)).encode())
-    return f"oof-{models}-{variant}-{SCORES_FORMAT}"
+    return f"oof-{short(' '.join(sorted(trials)).encode())}-{variant}-{SCORES_FORMAT}"

@@ -3,7 +3,8 @@
 A *recipe* is a blend with a rule. A *way* makes a recipe of the images it may look at:
 
 - equal weights: the candidates are ranked on those images by their own H; the best two, three ... up to `most` are
-  fused; how many, and the rule, is the flat top of all that was scored (`thresholds.pick`);
+  fused (a single candidate, or `most` of 1, leaves the best one alone: then views are all there is to choose); how
+  many, and the rule, is the flat top of all that was scored (`thresholds.pick`);
 - learned weights (`orchestrator.evaluation.weights`): over all candidates, under the rule that equal weights chose on
   the same images.
 
@@ -83,6 +84,7 @@ class Chosen:
         steps: as they were tried on all images.
         views: each further view beside the first: gain of both over the first alone, cross-fitted, members and
             thresholds chosen anew.
+        alone: one model was all that could be taken, so that views and thresholds were all there was to choose.
     """
 
     recipe: Recipe
@@ -92,6 +94,7 @@ class Chosen:
     equal_NF: NDArray[np.int32]
     steps: tuple[Step, ...]
     views: tuple[tuple[str, Interval], ...]
+    alone: bool
 
 
 class Chooser:
@@ -115,7 +118,8 @@ class Chooser:
         part_N: the part of each image, from 0; drawn unless given.
         """
         images = len(bench.pages)
-        self.bench, self.own_MN, self.learn, self.most = bench, own_MN, tuple(learn), max(2, most)
+        self.bench, self.own_MN, self.most = bench, own_MN, min(most, len(own_MN))
+        self.learn = tuple(learn) if self.most > 1 else ()  # one model weighs 1
         self.part_N = split(images, PARTS, 0) if part_N is None else part_N
         self.parts = int(self.part_N.max()) + 1
         self.base: tuple[str, ...] = tuple(views[:1])
@@ -144,6 +148,7 @@ class Chooser:
             self._crossfitted(("equal", self.base), NOTHING),
             tuple(steps),
             tuple(gains),
+            self.most == 1,
         )
 
     def by_part(self, recipes: Sequence[Recipe]) -> NDArray[np.int32]:
@@ -214,7 +219,9 @@ class Chooser:
         """Make the recipes that are not made yet, those of one kind together."""
         left = [place for place in wanted if place not in self._recipes]
         bases: set[tuple[Out, Way]] = {(out, ("equal", views)) for out, (_, views) in left}
-        self._make_equal(sorted((place for place in bases if place not in self._recipes), key=_order))
+        # Views first: what is fused of the same views is looked at in a row, and few tables are held.
+        wanting = (place for place in bases if place not in self._recipes)
+        self._make_equal(sorted(wanting, key=lambda place: (place[1], sorted(place[0]))))
         for kind in LEARNING:
             self._make_learned(kind, sorted((place for place in left if place[1][0] == kind), key=_order))
 
@@ -229,7 +236,7 @@ class Chooser:
     def _grown(self, out: Out, views: tuple[str, ...]) -> list[Blend]:
         """The best two candidates of some images, the best three ..., with equal weights."""
         order = np.argsort(-self.own_MN[:, self._looked_at(out)].mean(axis=1), kind="stable").tolist()
-        sizes = range(2, min(self.most, len(order)) + 1)
+        sizes = range(min(2, self.most), self.most + 1)
         return [Blend(equal_weights(order[:size], len(order)), views) for size in sizes]
 
     def _make_equal(self, places: Sequence[tuple[Out, Way]]) -> None:

@@ -13,7 +13,8 @@ from orchestrator.evaluation.ensemble import build
 from orchestrator.evaluation.gates import decide
 from orchestrator.evaluation.outoffold import FoldResult, fold_results
 from orchestrator.evaluation.scores import Board, evaluate, study_trials, top, with_trials
-from orchestrator.evaluation.tuning import SILENT, Told, Tuned, tune
+from orchestrator.evaluation.tuned import Tuned
+from orchestrator.evaluation.tuning import SILENT, Told, tune
 from orchestrator.execution.admitting import left_out
 from orchestrator.ledger import Ledger
 from orchestrator.plan.expand import derive
@@ -125,7 +126,7 @@ def can_result(item: Experiment, study: Study, board: Board) -> bool:
         of = item.thresholds.of
         return bool(top(study, board, (of,) if isinstance(of, str) else of, item.phase))
     if item.ensemble is not None:
-        return len(top(study, board, item.ensemble.pool, item.phase)) >= 2
+        return len(top(study, board, item.ensemble.pool, item.phase)) >= item.ensemble.least
     return False
 
 

@@ -11,10 +11,8 @@ Shapes: R rules, N images, K parts, F fields of `Counts`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -25,7 +23,9 @@ from numpy.typing import NDArray
 from detector.config import Postprocess
 from detector.metrics.cleval import Counts, GroundTruth, cleval_prefixes, ground_truth
 from detector.types import Detections, Float64, Page
+from orchestrator.evaluation.packing import packed
 from orchestrator.evaluation.scores import ImageScores, Variant
+from orchestrator.evaluation.spreading import SPREAD_S, Scratch, score_pages
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -101,14 +101,34 @@ class Choice:
     by_part: tuple[tuple[int, int], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class RuleScore:
+    """What each of so many rules scores on a page, under one map a page."""
+
+    map_of: Callable[[str], PageMap]
+    grouped: dict[float, list[Group]]
+    rules: int
+    variant: Variant
+
+    def __call__(self, page: Page) -> NDArray[np.int32]:
+        truth = ground_truth(page.words, self.variant)
+        return counts_row(score_groups(self.map_of(page.name), truth, self.grouped, self.rules))
+
+    def packed(self, names: Sequence[str]) -> RuleScore:
+        """See `spreading.Score`."""
+        return replace(self, map_of=packed(self.map_of, names))
+
+
 def search(
     map_of: Callable[[str], PageMap],
     pages: Sequence[Page],
     rules: Sequence[Postprocess],
     variant: Variant,
+    kept: Scratch | None = None,
     *,
     threads: int | None = None,
     on_pages: Callable[[int, int], None] | None = None,
+    spread_s: float = SPREAD_S,
 ) -> Table:
     """Score every rule on every page.
 
@@ -116,28 +136,16 @@ def search(
     alone: a higher one only cuts their list, which comes best score first. Areas and inclusions serve the whole list.
 
     Args:
-        map_of: the map of a page by its name; called once a page, from several threads.
-        threads: of this process; the loops underneath release the interpreter's lock. None takes the machine's cores.
-        on_pages: called with (pages done, pages in all).
+        map_of: the map of a page by its name; called once a page, from several threads or, with `kept`, processes.
+        kept, threads, on_pages, spread_s: see `spreading.score_pages`.
 
     Raises:
         ValueError: no rules or no pages.
     """
     if not rules or not pages:
         raise ValueError(f"a search needs rules and pages, got {len(rules)} and {len(pages)}")
-
-    grouped = groups(rules)
-
-    def column(page: Page) -> NDArray[np.int32]:
-        truth = ground_truth(page.words, variant)
-        return counts_row(score_groups(map_of(page.name), truth, grouped, len(rules)))
-
-    columns: list[NDArray[np.int32]] = []
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        for found in pool.map(column, pages):
-            columns.append(found)
-            if on_pages:
-                on_pages(len(columns), len(pages))
+    score = RuleScore(map_of, groups(rules), len(rules), variant)
+    columns = score_pages(score, pages, len(rules), kept, threads=threads, on_pages=on_pages, spread_s=spread_s)
     return Table(tuple(rules), tuple(page.name for page in pages), np.stack(columns, axis=1))
 
 

@@ -8,6 +8,7 @@ from orchestrator.errors import Fault
 from orchestrator.plan import conditions, points, space
 from orchestrator.plan.advice import starts_of
 from orchestrator.plan.names import Names
+from orchestrator.plan.pools import pools
 from orchestrator.plan.schema import ExperimentSpec, PhaseSpec, Plan, SweepSpec
 from orchestrator.plan.settings import flat, flat_knobs
 from orchestrator.plan.spelling import nearest
@@ -148,6 +149,7 @@ def _experiment(plan: Plan, phase: PhaseSpec, spec: ExperimentSpec, names: Names
         yield ("from",), "differs in nothing from its source; add `folds`, `seeds` or `set`"
     yield from _folds(plan, spec)
     yield from _sources(phase, spec, names)
+    yield from pools(plan, spec, names)
 
 
 def _sweep(spec: ExperimentSpec) -> Iterator[tuple[Loc, str]]:

@@ -229,16 +229,16 @@ class ThresholdSpec(RuleSpec):
 
 
 class EnsembleSettings(RuleSpec):
-    """Probability maps of several members fused in one frame."""
+    """Probability maps of several members, or of one model's views, fused in one frame."""
 
     model_config = ConfigDict(title="Ensemble")
-    pool: Pool = Field(description="candidates: top(SCOPE, COUNT) or experiment ids")
+    pool: Pool = Field(description="candidates: top(SCOPE, COUNT) or experiment ids; one model takes `views`")
     views: tuple[View, ...] = Field(
         ("identity",),
         min_length=1,
         description="each is inverted exactly, then averaged; others than the first stay only where they surely gain",
     )
-    max_members: int = Field(6, ge=1, le=64, description="members at most")
+    max_members: int = Field(6, ge=1, le=64, description="members at most; 1 chooses views for the best alone")
     fusion: Literal["mean", "geometric", "logit"] = Field(
         "mean", description="of the members' maps, weighted: arithmetic, geometric or log-odds mean"
     )

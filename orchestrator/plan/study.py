@@ -135,7 +135,7 @@ class ThresholdSearch:
 
 @dataclass(frozen=True, slots=True)
 class EnsembleSpec:
-    """Members whose maps are fused. `pool` names the candidates; at most `max_members` of them enter.
+    """Members whose maps are fused, or one model's views. `pool` names the candidates; at most `max_members` enter.
 
     The first of the `views` is taken, the others and learned weights only where they surely gain.
     """
@@ -146,6 +146,11 @@ class EnsembleSpec:
     rules: tuple[Postprocess, ...]
     fusion: Literal["mean", "geometric", "logit"] = "mean"
     weights: WeightsWay = "equal"
+
+    @property
+    def least(self) -> int:
+        """Finished models that it takes: of one in a single view there is nothing to fuse."""
+        return 1 if len(self.views) > 1 else 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,9 @@ def work(experiment: Experiment) -> str:
         pool = _top(spec.pool) if isinstance(spec.pool, Top) else ", ".join(spec.pool)
         ways = [f"{spec.weights} weights"] if spec.weights != "equal" else []
         ways += [f"{spec.fusion} fusion"] if spec.fusion != "mean" else []
-        parts = [f"up to {spec.max_members} members of {pool}", f"views {', '.join(spec.views)}", *ways]
+        one = spec.max_members == 1 or (isinstance(spec.pool, Top) and spec.pool.count == 1)
+        members = f"the best of {pool} alone" if one else f"up to {spec.max_members} members of {pool}"
+        parts = [members, f"views {', '.join(spec.views)}", *ways]
         return "; ".join([*parts, _rules(spec.rules)])
     return ""
 

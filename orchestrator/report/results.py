@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from detector.config import Postprocess
 from orchestrator.evaluation.anatomy import Anatomy, MemberGain, Rung, ViewGain
 from orchestrator.evaluation.decisions import score_text
-from orchestrator.evaluation.tuning import Tuned
+from orchestrator.evaluation.tuned import Tuned
 from orchestrator.report.document import Block, Heading, Picture, Table, Text
 from orchestrator.report.figures import knob_curves, threshold_curves
 
@@ -39,7 +39,7 @@ def _row(result: Tuned) -> list[str]:
         _rule_text(result.rule),
         score_text(result.crossfitted.summary()),
         f"{result.shown.mean('hmean'):.4f}",
-        f"{result.reference.name}: {score_text(reference.summary())}",
+        f"{result.rival}: {score_text(reference.summary())}",
         str(result.gain),
         "recommended" if result.recommended else "not recommended",
     ]
@@ -83,22 +83,25 @@ def _anatomy(parts: Anatomy, result: Tuned) -> list[Block]:
         "step",
         "views",
         "H, P, R, cross-fitted",
-        "gain over the best single",
+        f"gain over {'that model' if result.alone else 'the best single'}",
         "gain over what was kept",
         "ms",
         "",
     )
     single = (result.reference.crossfitted or result.reference.own).summary()
-    first = [f"best single: {result.reference.name}", "identity", score_text(single), "-", "-", "-", ""]
+    rival = result.rival if result.alone else f"best single: {result.rival}"
+    first = [rival, "identity", score_text(single), "-", "-", "-", ""]
     blocks: list[Block] = [Table(header, [first, *(_rung(rung) for rung in parts.rungs)])]
     if not result.recommended:
-        blocks.append(Text(f"Not recommended: {result.reference.name} alone stays, for {result.gain} is not above 0."))
+        blocks.append(Text(f"Not recommended: {result.rival} stays, for {result.gain} is not above 0."))
     if parts.views:
         header = ("view beside the first", "gain, members and rule chosen anew", "ms more", "")
         blocks.append(Table(header, [_view(view) for view in parts.views]))
-    header = ("member", "weight", "lost without it", "ms", "correlation of errors, members in order")
-    blocks.append(Table(header, [_member(*row) for row in zip(parts.members, parts.correlation, strict=True)]))
-    told = f"Fusion: {parts.fusion}. {parts.evaluations} pairs of a weighting and a rule were scored on all images. "
+    told = f"{parts.evaluations} pairs of a blend and a rule were scored on all images. "
+    if parts.members:
+        header = ("member", "weight", "lost without it", "ms", "correlation of errors, members in order")
+        blocks.append(Table(header, [_member(*row) for row in zip(parts.members, parts.correlation, strict=True)]))
+        told = f"Fusion: {parts.fusion}. {told}"
     return [*blocks, Text(told + "ms: of the networks on one image, on the machine that made this result.")]
 
 

@@ -17,7 +17,7 @@ from orchestrator.evaluation.ensemble import submission_pages
 from orchestrator.evaluation.outoffold import FoldResult
 from orchestrator.evaluation.review import Review, is_chosen
 from orchestrator.evaluation.submitted import tell_submissions
-from orchestrator.evaluation.tuning import Tuned, metrics_of
+from orchestrator.evaluation.tuned import Tuned, metrics_of
 from orchestrator.execution.admitting import left_out
 from orchestrator.execution.progress import Progress
 from orchestrator.ledger import Ledger
@@ -118,7 +118,7 @@ class Tell:
 
 def _notes(result: Tuned) -> str:
     """What a run's description says of a result."""
-    lines = [f"{result.name} against {result.reference.name}, cross-fitted H: {result.gain}"]
+    lines = [f"{result.name} against {result.rival}, cross-fitted H: {result.gain}"]
     if result.anatomy is not None:
         lines += [f"view {view}" for view in result.anatomy.views]
         lines += [
@@ -194,7 +194,7 @@ def conclusion(
     lines += [str(result) for result in state.folds]
     for result in state.results:
         verdict = "recommended" if result.recommended else "not recommended"
-        lines.append(f"{result.name}: {verdict}; H against {result.reference.name}: {result.gain}")
+        lines.append(f"{result.name}: {verdict}; H against {result.rival}: {result.gain}")
         if result.anatomy is not None and result.anatomy.idle_views:
             lines.append(f"  views that do not pay for their time: {', '.join(result.anatomy.idle_views)}")
         lines += [f"  {knob}" for knob in result.knobs if result.kind == "thresholds" or knob.does_nothing]

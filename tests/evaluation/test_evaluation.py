@@ -28,9 +28,11 @@ from orchestrator.evaluation.champion import crown, read_champion
 from orchestrator.evaluation.ensemble import build, fused
 from orchestrator.evaluation.history import with_history
 from orchestrator.evaluation.maps import ensure_maps
-from orchestrator.evaluation.review import review
+from orchestrator.evaluation.models import named_model
+from orchestrator.evaluation.review import can_result, review
 from orchestrator.evaluation.scores import evaluate
-from orchestrator.evaluation.tuning import metrics_of, tune
+from orchestrator.evaluation.tuned import metrics_of
+from orchestrator.evaluation.tuning import tune
 from orchestrator.ledger import Ledger
 from orchestrator.plan.identity import digest
 from orchestrator.plan.study import (
@@ -215,6 +217,78 @@ def test_a_view_that_pays_is_shipped_and_one_that_does_not_is_named(
     assert "views/vflip_low" in metrics_of(result) and "steps/views gain_high" in metrics_of(result)
     text = write(replace(review(study, ledger, frozenset({"p"})), results=(result,)), ledger)[0].read_text("utf-8")
     assert "does not pay for its time, leave it out" in text and "lost without it" in text
+
+
+def views_of(name: str, study: Study, views: tuple[str, ...]) -> Experiment:
+    """The ensemble of the study with a pool of one model."""
+    item = study.phases[0].experiments[3]
+    assert item.ensemble is not None
+    return replace(item, ensemble=replace(item.ensemble, pool=(name,), views=views, weights="auto", fusion="geometric"))
+
+
+def test_views_of_one_model_are_held_against_it_without_them(
+    made: tuple[Study, Ledger], pages: tuple[Page, ...]
+) -> None:
+    # Upright and upside down A does not see the first word, mirrored it does: a mean of 128 beside the upright map.
+    study, ledger = made
+    trial = study.phases[0].experiments[0].trials[0]
+    draw_maps(ledger, trial, pages, (), "hflip")
+    draw_maps(ledger, trial, pages, MISSES["a"], "vflip")
+    board, item = evaluate(study, ledger), views_of("a", study, ("identity", "vflip", "hflip"))
+    result = build(item, study, ledger, board)
+    assert result is not None and result.anatomy is not None
+    assert [(member.name, member.weight) for member in result.members] == [("p/a", 1.0)]
+    assert result.views == ("identity", "hflip") and result.anatomy.idle_views == ("vflip",)
+    assert result.alone and result.rival == "p/a without views" and result.reference.trial == trial.digest
+    assert result.recommended and result.gain.mean == pytest.approx(1 / 7)
+    assert {view.view: view.gain.mean for view in result.anatomy.views} == pytest.approx({"vflip": 0, "hflip": 1 / 7})
+    assert all(view.ms is not None and view.ms > 0 for view in result.anatomy.views)
+    metrics = metrics_of(result)
+    assert metrics["steps/one view"] == pytest.approx(6 / 7) and metrics["views/hflip_ms"] > 0
+    assert metrics["members"] == 1.0 and not any(name.startswith("without_member") for name in metrics)
+    predictor = Predictor.load(result.folder, "cpu")
+    assert (predictor.views, predictor.rule, predictor.fusion) == (result.views, result.rule, "mean")
+    assert result.submission is not None
+    stores = [ensure_maps([ledger.best(trial.digest)], pages, ledger.workspace, views=(v,)) for v in result.views]
+    rows = read_submission(result.submission)
+    for page in pages:
+        page_map = fused(dict(zip(result.views, stores, strict=True)), [1.0])(page.name)
+        np.testing.assert_array_equal(
+            rows[page.name], np.floor(np.array(words_of_page(page_map, result.rule).polygons) + 0.5)
+        )
+    assert named_model(ledger.workspace, "p/both") == result.folder
+    champion = crown(study, ledger, board, [result])
+    assert champion is not None and champion.name == "p/both"
+    assert champion.why.startswith("views identity, hflip; H, cross-fitted, against p/a without views: +0.1429")
+    state = replace(review(study, ledger, frozenset({"p"})), results=(result,))
+    text = write(state, ledger)[0].read_text("utf-8")
+    assert "does not pay for its time, leave it out" in text and "p/a without views" in text
+    assert "lost without it" not in text
+    again = build(item, study, ledger, board, compute=False)
+    assert again is not None and again.as_json() == result.as_json()
+
+
+@pytest.mark.parametrize(("mirrored", "crowned"), [((0,), "p/a"), ((), "p/both")])
+def test_views_of_a_lesser_model_must_surely_beat_the_best_one(
+    made: tuple[Study, Ledger], pages: tuple[Page, ...], mirrored: tuple[int, ...], crowned: str
+) -> None:
+    # C sees two words, with the mirrored view three (as A does alone) or all: better than C in either case.
+    study, ledger = made
+    draw_maps(ledger, study.phases[0].experiments[2].trials[0], pages, mirrored, "hflip")
+    board = evaluate(study, ledger)
+    result = build(views_of("c", study, ("identity", "hflip")), study, ledger, board)
+    assert result is not None and result.recommended and result.rival == "p/c without views"
+    champion = crown(study, ledger, board, [result])
+    assert champion is not None and champion.name == crowned
+
+
+def test_a_pool_of_one_in_one_view_is_nothing_to_fuse(made: tuple[Study, Ledger]) -> None:
+    # `check` refuses a plan that asks for it; where others of the pool have failed there is no result, and no crash.
+    study, ledger = made
+    board = evaluate(study, ledger)
+    assert build(views_of("a", study, ("identity",)), study, ledger, board) is None
+    assert not can_result(views_of("a", study, ("identity",)), study, board)
+    assert can_result(views_of("a", study, ("identity", "hflip")), study, board)
 
 
 def test_a_result_is_read_not_made_again(made: tuple[Study, Ledger]) -> None:

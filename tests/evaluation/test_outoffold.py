@@ -32,7 +32,8 @@ from orchestrator.evaluation.outoffold import FoldResult, fold_results, held_out
 from orchestrator.evaluation.review import review
 from orchestrator.evaluation.scores import evaluate
 from orchestrator.evaluation.statistics import bootstrap
-from orchestrator.evaluation.tuning import metrics_of, tune
+from orchestrator.evaluation.tuned import metrics_of
+from orchestrator.evaluation.tuning import tune
 from orchestrator.ledger import Ledger
 from orchestrator.plan.study import Datasets, Experiment, Phase, Study, ThresholdSearch, Trial
 from orchestrator.records import EpochRow

@@ -163,6 +163,32 @@ def test_a_view_that_helps_is_taken_and_idle_ones_are_named() -> None:
     assert {view.view: view.gain.mean for view in parts.views} == pytest.approx({"vflip": 0.0, "hflip": 1 / 7})
 
 
+def test_views_of_one_model_are_chosen_as_those_of_several() -> None:
+    # As above, with one model: a mean of 128 for the first word with two views, 85 (below 102) with three.
+    def draw(member: int, view: str, page: int) -> UInt8:
+        return drawn(dict.fromkeys(PLACES if view == "hflip" else PLACES[1:], 255))
+
+    choice = chooser(draw, 10, 1, views=("identity", "vflip", "hflip"), learn=("greedy", "simplex"))
+    found = choice.choose()
+    assert found.alone and found.recipe.blend == Blend((1.0,), ("identity", "hflip"))
+    assert {recipe.blend for recipe in found.by_part} == {found.recipe.blend}
+    assert [step.name for step in found.steps] == ["views"]  # one model's weight is not learned
+    single = image_scores(choice.bench.names, choice.bench.counts(Blend((1.0,), ("identity",)), 0))
+    costs = {(0, "identity"): 20.0, (0, "vflip"): 21.0, (0, "hflip"): 22.0}
+    parts = anatomy(found, choice.bench, ("a",), choice.own_MN, single, costs)
+    assert [(rung.name, rung.ms) for rung in parts.rungs] == [("one view", 20.0), ("views", 42.0), ("chosen", 42.0)]
+    assert [rung.gain.mean for rung in parts.rungs] == pytest.approx([0, 1 / 7, 1 / 7])
+    assert [(view.view, view.ms, view.pays) for view in parts.views] == [("vflip", 21.0, False), ("hflip", 22.0, True)]
+    assert parts.members == () and parts.correlation == ()
+
+
+def test_one_model_of_a_pool_is_chosen_with_its_views() -> None:
+    # Model 1 sees all words, model 0 three of them, the view adds none: the better one alone, upright.
+    choice = chooser(lambda m, view, page: drawn(dict.fromkeys(PLACES[1 - m :], 255)), 10, 2, ("identity", "hflip"))
+    found = Chooser(choice.bench, choice.own_MN, ("identity", "hflip"), ("greedy",), most=1).choose()
+    assert found.alone and found.recipe.blend == Blend((0.0, 1.0), ("identity",))
+
+
 def test_what_a_member_adds_is_what_is_lost_without_it() -> None:
     # Each sees three words, together all four at 128; without the other a word is gone: 1 - 6/7.
     choice = chooser(lambda member, view, page: drawn({p: 255 for p in PLACES if p != PLACES[member]}), 10, 2)
