@@ -3,6 +3,7 @@
     <workspace>/ledger.json               the format's number
     <workspace>/driver/                   the lease of the one driver of this workspace
     <workspace>/trials/<digest>/          trial.json  epochs.jsonl  state.json  scores/  best/  last.safetensors
+                        .../kept/, soup/  the best epochs while they are trained, and what became of them
                         .../leases/       one lease an attempt: who trained it, from when to when, on how many devices
     <workspace>/sweeps/<identity>.json    the trials that a sweep proposed while it ran, and what each of them saw
 
@@ -24,6 +25,7 @@ from typing import Any, Final, cast
 from urllib.parse import unquote
 
 from detector.files import read_json, write_json
+from detector.training.kept import KEPT, SOUP
 from orchestrator import incidents
 from orchestrator.errors import LedgerError
 from orchestrator.plan.study import Trial
@@ -39,9 +41,9 @@ from orchestrator.records import (
     scores_file,
 )
 from orchestrator.storage.leases import BEAT_S, attempts, held, holder, verify
-from orchestrator.storage.mirror import Mirror, following
-from orchestrator.storage.s3 import S3Store
-from orchestrator.storage.stores import FolderStore, Store
+from orchestrator.storage.mirror import TRAINED, following
+from orchestrator.storage.places import Place
+from orchestrator.storage.stores import FolderStore
 from orchestrator.storage.weights import weights_in
 
 FORMAT: Final = 1
@@ -50,11 +52,8 @@ CLAIM_S: Final = 60.0  # how long a trial waits for an orphan of a killed driver
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
-    """The trials of one workspace. A plain value: it may be sent to any process that sees the folder."""
-
-    workspace: Path
-    url: str = ""
+class Ledger(Place):
+    """The trials of one workspace. A plain value: it may be sent to any process, on any machine that reaches it."""
 
     @classmethod
     def open(cls, workspace: Path) -> Ledger:
@@ -65,10 +64,9 @@ class Ledger:
         Raises:
             LedgerError: another version of this software wrote it, or its store does not answer.
         """
-        mirror = Mirror.of(Path(workspace))
-        ledger = cls(Path(workspace).absolute(), mirror.store.url if mirror else "")  # trials run in their own folders
-        if mirror:
-            mirror.bring()
+        ledger = cls.of(workspace)
+        if ledger.mirror is not None:
+            ledger.mirror.bring()
         if ledger._format_path.exists():
             found = read_json(ledger._format_path).get("format")
             if found != FORMAT:
@@ -82,34 +80,20 @@ class Ledger:
     def _format_path(self) -> Path:
         return self.workspace / "ledger.json"
 
-    @property
-    def _leases(self) -> Store:
-        """Where leases are kept: there all machines meet."""
-        return S3Store(self.url) if self.url else FolderStore(self.workspace)
+    def bring(self, digest: str, name: str = "", *, ended: bool = False) -> None:
+        """Bring what other machines did to a trial, but for its weights; or to one file of it.
 
-    @property
-    def _mirror(self) -> Mirror | None:
-        return Mirror.of(self.workspace, self.url) if self.url else None
+        Args:
+            ended: also where it has ended, as far as is known here.
+        """
+        if self.mirror is not None and (ended or self._status(digest).state not in ENDED):
+            self.mirror.bring(f"trials/{digest}/{name}")
 
-    def keep(self, *paths: Path) -> None:
-        """Copy what changed here to the store of a mirrored workspace; all of it without paths. Else nothing to do."""
-        if self._mirror is not None:
-            self._mirror.keep(*paths)
-
-    def bring(self, digest: str, name: str = "") -> None:
-        """Bring what other machines did to a trial that has not ended, but for its weights; or to one file of it."""
-        if self._mirror is not None and self._status(digest).state not in ENDED:
-            self._mirror.bring(f"trials/{digest}/{name}")
-
-    def stored(self) -> Mapping[Path, int]:
-        """The files of trials in the store of a mirrored workspace, with their bytes; of others there is no store."""
-        return self._mirror.sizes("trials/") if self._mirror else {}
-
-    def remove(self, path: Path) -> None:
-        """Remove a file, from the store of a mirrored workspace, too."""
-        if self._mirror is not None:
-            self._mirror.remove(path)
-        path.unlink(missing_ok=True)
+    def fetch(self, digest: str) -> Path:
+        """The folder of a trial, with all that other machines did to it, its weights included."""
+        if self.mirror is not None:
+            self.mirror.bring(f"trials/{digest}/", weights=True)
+        return self.folder(digest)
 
     def folder(self, digest: str) -> Path:
         """Where a trial keeps its files; it may not exist yet."""
@@ -128,9 +112,9 @@ class Ledger:
             try:
                 self.workspace.mkdir(parents=True, exist_ok=True)
                 remedy = "wait for it, stop it, or use another workspace"
-                stack.enter_context(held(self._leases, DRIVER, "one driver a workspace", remedy, keep=False))
-                if self._mirror is not None:
-                    self._mirror.bring()
+                stack.enter_context(held(self.store, DRIVER, "one driver a workspace", remedy, keep=False))
+                if self.mirror is not None:
+                    self.mirror.bring()
                     stack.enter_context(following(self.keep, BEAT_S))
                 if not self._format_path.exists():
                     write_json(self._format_path, {"format": FORMAT})
@@ -143,7 +127,7 @@ class Ledger:
 
     def driving(self) -> bool:
         """Whether a driver, this process or another, holds the workspace now."""
-        return holder(self._leases, DRIVER) is not None
+        return holder(self.store, DRIVER) is not None
 
     @contextmanager
     def claim(self, digest: str, cpus: float = 1.0, gpus: float = 0.0, wait_s: float = CLAIM_S) -> Iterator[None]:
@@ -158,8 +142,8 @@ class Ledger:
             LedgerError: another process still trains it after `wait_s`.
         """
         rule, remedy = "one process trains a trial", "stop it and run again"
-        lease = held(self._leases, lease_of(digest), rule, remedy, wait_s=wait_s, cpus=cpus, gpus=gpus)
-        with lease, self._mirror.training(digest) if self._mirror else nullcontext():
+        lease = held(self.store, lease_of(digest), rule, remedy, wait_s=wait_s, cpus=cpus, gpus=gpus)
+        with lease, self.mirror.training(digest) if self.mirror else nullcontext():
             yield
 
     # --- writing ----------------------------------------------------------------------------------------------------
@@ -186,11 +170,13 @@ class Ledger:
         Raises:
             LedgerError: this process claimed the trial, slept, and another has taken it over.
         """
-        verify(self._leases, lease_of(digest))
-        if row.best:
-            self.keep(self.folder(digest) / "best")
-        append_epoch(self.folder(digest) / "epochs.jsonl", row)
-        self.keep(self.folder(digest) / "epochs.jsonl")
+        verify(self.store, lease_of(digest))
+        folder = self.folder(digest)
+        # The state of the epoch before is in the store, too: a machine that dies now costs one epoch and not more.
+        # It comes first, since it names the kept epochs that must stay, and a new one may take the place of another.
+        self.keep(folder / "last.safetensors", *([folder / "best"] if row.best else []), folder / KEPT)
+        append_epoch(folder / "epochs.jsonl", row)
+        self.keep(folder / "epochs.jsonl")
 
     def set_state(self, digest: str, state: State, reason: str = "") -> None:
         """Move a trial to `state`. `running` counts an attempt and names this process; the reason is one line."""
@@ -210,8 +196,12 @@ class Ledger:
             new = replace(new, ended_ms=now_ms)
         folder = self.folder(digest)
         write_json(folder / "state.json", asdict(new))
-        if self._mirror is not None:  # with what was told of it before: incidents, a traceback
-            self.keep(*(path for path in folder.iterdir() if path.is_file() and path.suffix != ".safetensors"))
+        if self.mirror is not None:  # with what was told of it before (incidents, a traceback), but not its epochs
+            told = [path for path in folder.iterdir() if path.is_file() and path.name not in TRAINED]
+            self.keep(*told, folder / SOUP, folder / "state.json")
+            if state == "finished":  # the soup is made
+                for path in self.mirror.sizes(f"trials/{digest}/{KEPT}/"):
+                    self.mirror.remove(path)
 
     def put_scores(self, digest: str, key: str, data: Any) -> None:
         """Keep an evaluation of a trial, as JSON, under any `key`."""
@@ -256,22 +246,26 @@ class Ledger:
         folder = self.folder(digest) / "scores"
         return tuple(sorted(unquote(path.stem) for path in folder.glob("*.json"))) if folder.is_dir() else ()
 
-    def best(self, digest: str) -> Path:
-        """The folder of a trial's best checkpoint; its weights are here, unless `gc` has freed them."""
-        if self._mirror is not None:
-            self._mirror.bring(f"trials/{digest}/best/", weights=True)
-        return self.folder(digest) / "best"
+    def best(self, digest: str, *, soup: bool = False) -> Path:
+        """The folder of a trial's best checkpoint, or of its soup; its weights are here, unless `gc` has freed them."""
+        name = SOUP if soup else "best"
+        if self.mirror is not None:
+            self.mirror.bring(f"trials/{digest}/{name}/", weights=True)
+        return self.folder(digest) / name
 
-    def checkpoint(self, digest: str) -> Path:
+    def checkpoint(self, digest: str, *, soup: bool = False) -> Path:
         """The same, and LedgerError where they were freed."""
-        return weights_in(self.best(digest))
+        return weights_in(self.best(digest, soup=soup))
+
+    def model(self, digest: str, *, soup: bool = False) -> str | None:
+        """The digest of a trial's best checkpoint, or of its soup; None where there is none."""
+        meta = self.folder(digest) / (SOUP if soup else "best") / "checkpoint.json"
+        return str(read_json(meta)["digest"]) if meta.is_file() else None
 
     def maps(self, digest: str) -> tuple[Path, ...]:
-        """Where the probability maps of a trial's best checkpoint lie, as far as they are there."""
-        meta = self.folder(digest) / "best" / "checkpoint.json"
-        if not meta.exists():
-            return ()
-        return tuple(sorted((self.workspace / "maps").glob(f"{read_json(meta)['digest'][:16]}-*")))
+        """Where the probability maps of a trial's best checkpoint and of its soup lie, as far as they are there."""
+        models = {model for soup in (False, True) if (model := self.model(digest, soup=soup)) is not None}
+        return tuple(sorted(path for model in models for path in (self.workspace / "maps").glob(f"{model[:16]}-*")))
 
     def proposals(self, sweep: str) -> Any | None:
         """What `put_proposals` kept of a sweep, or None."""

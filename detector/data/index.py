@@ -2,7 +2,7 @@
 
     <cache>/<annotations>-<source>-<content>.pages
         8 bytes       the length of the header, little endian
-        header        JSON: format, digest, what `Reading` counted and noted, and the place of each array
+        header        JSON: format, digest, where the images are, what `Reading` counted and noted, each array's place
         arrays        little endian, each at a multiple of 64 bytes: see ARRAYS
 
 `source` is a digest of the annotation file's and the image folder's paths, `content` one of the annotation file's
@@ -66,7 +66,8 @@ class PageIndex(Sequence[Page]):
         if digest not in (None, self.digest):
             raise DataError(f"{path}: holds other annotations than those that were opened; run the command again")
         self._chosen = chosen
-        self._folder = Path(self.header["images"])
+        beside = self.header.get("beside")
+        self._folder = Path(os.path.normpath(self.path.parent / beside) if beside else self.header["images"])
 
     def __len__(self) -> int:
         return len(self._arrays["word_ends_P"]) if self._chosen is None else len(self._chosen)
@@ -221,6 +222,7 @@ def _write(path: Path, reading: Reading, images_dir: Path, digest: str) -> None:
         "format": FORMAT,
         "digest": digest,
         "images": str(images_dir),
+        "beside": _beside(images_dir, path.parent),
         "counts": reading.counts,
         "notes": list(reading.notes),
     }
@@ -237,6 +239,16 @@ def _write(path: Path, reading: Reading, images_dir: Path, digest: str) -> None:
             stream.seek(start)
             stream.write(parts[name])
         stream.truncate()  # where the last one is empty
+
+
+def _beside(images_dir: Path, cache: Path) -> str:
+    """Where images that a workspace made lie, seen from its indexes: both may come to another machine and folder.
+
+    Empty for a person's own images, which lie where the plan says.
+    """
+    if images_dir.is_absolute() and images_dir.is_relative_to(cache.absolute().parent):
+        return os.path.relpath(images_dir, cache.absolute())
+    return ""
 
 
 def _aligned(place: int) -> int:

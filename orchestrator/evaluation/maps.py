@@ -29,6 +29,7 @@ from detector.data.index import PageIndex
 from detector.files import write_bytes, write_json
 from detector.types import Page
 from orchestrator.evaluation.map_cache import hold, limit_bytes, room, trim
+from orchestrator.storage.places import Place
 from orchestrator.storage.weights import weights_in
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def ensure_maps(
             chunks += _missing(weights_in(checkpoint), folder, views, pages)
     if chunks:
         trim(workspace / "maps", limit)
-        _compute(chunks, on_pages or (lambda done, total: None))
+        _compute(chunks, workspace, on_pages or (lambda done, total: None))
     for checkpoint, store in zip(checkpoints, stores, strict=True):
         if not (store.folder / "index.json").exists():
             _write_index(store, str(load_meta(checkpoint)["digest"]), pages_key, views)
@@ -159,8 +160,8 @@ def _missing(checkpoint: Path, folder: Path, views: tuple[str, ...], pages: Sequ
     ]
 
 
-def _compute(chunks: Sequence[_Chunk], on_pages: Callable[[int, int], None]) -> None:
-    from orchestrator.execution.tasks import run_tasks
+def _compute(chunks: Sequence[_Chunk], workspace: Path, on_pages: Callable[[int, int], None]) -> None:
+    from orchestrator.execution.tasks import Away, run_tasks
 
     total, done = sum(len(chunk.pages) for chunk in chunks), 0
     on_pages(done, total)
@@ -170,7 +171,15 @@ def _compute(chunks: Sequence[_Chunk], on_pages: Callable[[int, int], None]) -> 
         done += len(chunk.pages)
         on_pages(done, total)
 
-    run_tasks(write_maps, chunks, count)
+    run_tasks(write_maps, chunks, count, away=Away(Place.of(workspace), _read_by, _made_by))
+
+
+def _read_by(chunk: _Chunk) -> set[Path]:
+    return {chunk.checkpoint, *(page.path.parent for _, page in chunk.pages)}
+
+
+def _made_by(chunk: _Chunk) -> list[Path]:
+    return [chunk.folder / _file_of(index) for index, _ in chunk.pages]
 
 
 def write_maps(chunk: _Chunk, on_gpu: bool) -> None:

@@ -13,11 +13,11 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from detector.files import read_json, write_json
-from orchestrator.errors import ClusterError
+from orchestrator.errors import ClusterError, LedgerError
 from orchestrator.plan.study import Trial
+from orchestrator.storage.places import Place
 
 # Ray reads these when it is imported or when it starts a process; a value that the user has set wins.
 SETTINGS: Final[Mapping[str, str]] = {
@@ -39,6 +39,9 @@ SETTINGS: Final[Mapping[str, str]] = {
     "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # search.py admits what fits
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",
 }
+# Where a store is, told to all nodes; what opens it (keys, roles) is each machine's own and travels nowhere.
+STORE_SETTINGS: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
+PROBE_S: Final = 180.0  # for the start of a process on each node
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +179,50 @@ def preflight(trials: Iterable[Trial], have: Capacity) -> None:
         )
 
 
+def preflight_store(place: Place) -> None:
+    """Refuse a cluster of which a machine does not reach the workspace's store; nothing to do without a store.
+
+    Raises:
+        ClusterError: every such machine, and why.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if not place.url or len(nodes) < 2:
+        return
+    task = ray.remote(num_cpus=0, max_retries=0)(_reach)
+    asked = {
+        node["NodeManagerHostname"]: task.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(place)
+        for node in nodes
+    }
+    faults = []
+    for host, reference in asked.items():
+        try:
+            fault = ray.get(reference, timeout=PROBE_S)
+        except ray.exceptions.RayError as error:
+            fault = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        if fault:
+            faults.append(f"{host}: {fault}")
+    if faults:
+        raise ClusterError(
+            "every machine of the cluster must reach the workspace's store:\n"
+            + "\n".join(faults)
+            + "\ngive these nodes credentials in the environment of their `ray start`, or a role"
+        )
+
+
+def _reach(place: Place) -> str:
+    """Why this machine does not reach the store; empty where it does."""
+    try:
+        place.store.names("driver")
+    except LedgerError as error:
+        return str(error)
+    return ""
+
+
 def ask_for(needs: Sequence[Need]) -> None:
     """Tell an autoscaler what is waiting; an empty list takes the wish back."""
     if not _autoscales():
@@ -183,27 +230,6 @@ def ask_for(needs: Sequence[Need]) -> None:
     from ray.autoscaler.sdk import request_resources
 
     request_resources(bundles=[need.bundle() for need in needs for _ in range(need.workers)])
-
-
-def note_group(path: Path, group: Any) -> None:
-    """Keep a placement group's id in a file, with the cluster that it belongs to."""
-    import ray
-
-    cluster = ray.get_runtime_context().gcs_address
-    write_json(path, {"cluster": cluster, "group": group.id.hex()})
-
-
-def remove_group(path: Path) -> None:
-    """Free the placement group that is noted in `path`, if there is one and it still holds resources."""
-    if not path.exists():
-        return
-    import ray
-    from ray.util.placement_group import PlacementGroup, remove_placement_group
-
-    value = read_json(path)
-    if value["cluster"] == ray.get_runtime_context().gcs_address:
-        remove_placement_group(PlacementGroup(ray.PlacementGroupID.from_hex(value["group"])))
-    path.unlink(missing_ok=True)
 
 
 def _autoscales() -> bool:
@@ -231,4 +257,5 @@ def _runtime_env() -> dict[str, object] | None:
     return {
         "py_modules": [str(Path(package.__file__ or "").parent) for package in (detector, orchestrator)],
         "excludes": ["__pycache__"],
+        "env_vars": {name: os.environ[name] for name in STORE_SETTINGS if name in os.environ},
     }

@@ -29,8 +29,8 @@ ERRNOS: Final = (
     *(errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ENOTCONN, errno.ESHUTDOWN),
     *(errno.ETIMEDOUT, errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH),
 )
-# Loader processes and our own messages hand an OSError on as text.
-DISK_SIGNS: Final = tuple(os.strerror(code) for code in ERRNOS)
+# Loader processes and our own messages hand an OSError on as text; the last is `storage.s3`'s.
+DISK_SIGNS: Final = (*(os.strerror(code) for code in ERRNOS), "the store must answer")
 HELD_SIGNS: Final = ("one process trains a trial", "another took over")  # of `ledger.claim` and of its lease
 PEER_SIGNS: Final = ("closed by peer", "reset by peer", "NCCL communicator was aborted")
 LOST_SIGNS: Final = ("DataLoader worker", "NCCL error", "NCCL Error", "Watchdog caught collective operation timeout")

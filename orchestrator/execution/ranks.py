@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import ray
+import torch
 from ray import train
 from ray.train import RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer, get_device
@@ -22,14 +24,15 @@ from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from detector.training.runtime import Epoch
-from orchestrator.execution import cluster
 from orchestrator.execution.asha import EPOCH, VALUE
 from orchestrator.execution.failures import of_ranks
+from orchestrator.execution.retries import explain
 from orchestrator.execution.training import Job, fit_trial, scratch, write_epoch
-from orchestrator.execution.words import Word, forget, group_path, heard
+from orchestrator.execution.words import Word, forget, free_group, heard, note_group
 from orchestrator.ledger import Ledger
 
 POLL_S: Final = 0.05
+STORE_POLL_S: Final = 0.5  # each look is a request
 
 
 class _Stopped(Exception):
@@ -43,9 +46,10 @@ def train_ranks(digest: str, job: Job) -> None:
         Exception: that of the rank which the others' follow from (`failures.of_ranks`).
     """
     need, ledger = job.needs[digest], job.ledger
-    cluster.remove_group(group_path(ledger, digest))
+    free_group(ledger, digest)
     forget(ledger, digest)
     ledger.set_state(digest, "running")
+    folder = scratch(ledger) / "train" / digest
     trainer = TorchTrainer(
         functools.partial(_rank, digest, ray.put(job)),
         scaling_config=ScalingConfig(
@@ -53,7 +57,8 @@ def train_ranks(digest: str, job: Job) -> None:
         ),
         run_config=RunConfig(
             name=digest,
-            storage_path=str(scratch(ledger) / "train"),
+            # Checkpoints are the ledger's: Ray keeps none, so its own files need not be where other nodes see them.
+            storage_path=str(folder),
             callbacks=[TuneReportCallback(), _NoteGroup(ledger, digest)],
         ),
     )
@@ -66,17 +71,19 @@ def train_ranks(digest: str, job: Job) -> None:
         rank, cause = of_ranks({rank: getattr(failure, "_base_exc", failure) for rank, failure in failures.items()})
         cause.add_note(f"(rank {rank} of {need.workers})")
         raise cause from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _NoteGroup(WorkerGroupCallback):  # type: ignore[misc]  # Ray is untyped
     """Notes the workers' placement group, so that a driver can free it when the trial's process is killed."""
 
     def __init__(self, ledger: Ledger, digest: str) -> None:
-        self._path = group_path(ledger, digest)
+        self._ledger, self._digest = ledger, digest
 
     def after_worker_group_start(self, worker_group: Any) -> None:
         group = worker_group.get_worker_group_state().placement_group_handle.placement_group
-        cluster.note_group(self._path, group)
+        note_group(self._ledger, self._digest, group)
 
 
 def _rank(digest: str, job_reference: Any) -> None:
@@ -84,15 +91,26 @@ def _rank(digest: str, job_reference: Any) -> None:
     job: Job = ray.get(job_reference)
     is_first = train.get_context().get_world_rank() == 0
     with job.ledger.claim(digest, *job.needs[digest].total) if is_first else contextlib.nullcontext():
+        _meet(digest, job, is_first)
         try:
             result = fit_trial(digest, job, str(get_device()), _reporter(digest, job, is_first), every_rank=True)
         except _Stopped:
             return
         except Exception as error:
             error.add_note(traceback.format_exc())  # Train hands the exception on without its traceback
+            explain(job.ledger, digest)  # what this rank has written, the trial's process may not see
             raise
         if is_first:
             job.ledger.set_state(digest, "finished", result.stopped)
+
+
+def _meet(digest: str, job: Job, is_first: bool) -> None:
+    """Let ranks on machines that mirror a store begin from what the first one has, now that nobody else writes it."""
+    if job.ledger.url:
+        torch.distributed.barrier()
+        if not is_first:
+            job.ledger.fetch(digest)
+        torch.distributed.barrier()
 
 
 def _reporter(digest: str, job: Job, is_first: bool) -> Callable[[Epoch], None]:
@@ -102,7 +120,7 @@ def _reporter(digest: str, job: Job, is_first: bool) -> Callable[[Epoch], None]:
         train.report({EPOCH: epoch.number, VALUE: epoch.metrics.get(VALUE)})
         if digest in job.judged:
             while (word := heard(job.ledger, digest, epoch.number)) is None:
-                time.sleep(POLL_S)
+                time.sleep(STORE_POLL_S if job.ledger.url else POLL_S)
             if word is Word.STOP:
                 raise _Stopped
 

@@ -28,6 +28,7 @@ LOST: Final = "its process was lost (killed, out of the machine's memory, or its
 def settle(job: Job, digest: str, error: BaseException, trace: str) -> None:
     """Keep why a training ended: the traceback in a file, the reason in one line, and whether it may go on."""
     ledger = job.ledger
+    ledger.bring(digest)
     if ledger.record(digest).state in ENDED:  # pruned meanwhile
         return
     found = verdict(error)
@@ -40,7 +41,7 @@ def settle(job: Job, digest: str, error: BaseException, trace: str) -> None:
     note_half(job, digest)
     path = ledger.folder(digest) / "traceback.txt"
     write_text(path, trace)
-    _keep(ledger, digest)
+    explain(ledger, digest)
     if found.kind == "fault":
         ledger.set_state(digest, "failed", f"{found.reason} (see {path})")
     else:
@@ -56,7 +57,7 @@ def note_half(job: Job, digest: str) -> None:
 
     micro = read_micro(folder, job.trials[digest].config.batch_size)
     incidents.append(folder, Incident("memory", len(job.ledger.record(digest).epochs), str(micro), job.run))
-    _keep(job.ledger, digest)
+    explain(job.ledger, digest)
 
 
 def again(ledger: Ledger, digest: str, run: str, retries: int) -> bool:
@@ -69,6 +70,7 @@ def again(ledger: Ledger, digest: str, run: str, retries: int) -> bool:
     Raises:
         DiskFull: that is why it ended, so that no other trial could go on either.
     """
+    ledger.bring(digest)
     record = ledger.record(digest)
     if record.state in ENDED:
         return False
@@ -83,12 +85,12 @@ def again(ledger: Ledger, digest: str, run: str, retries: int) -> bool:
         ledger.set_state(digest, "failed", reason + often * bool(before))
         return False
     incidents.append(ledger.folder(digest), Incident("retry", len(record.epochs), reason, run))
-    _keep(ledger, digest)
+    explain(ledger, digest)
     return True
 
 
-def _keep(ledger: Ledger, digest: str) -> None:
-    """What explains a trial belongs to its workspace's store, where it has one."""
+def explain(ledger: Ledger, digest: str) -> None:
+    """Keep what explains a trial in its workspace's store, where it has one."""
     folder = ledger.folder(digest)
     found = [folder / name for name in EXPLAINING if (folder / name).exists()]
     if found:

@@ -21,8 +21,9 @@ from orchestrator.execution.asha import EPOCH, PerSweep, Sweep, Unsaved, past_of
 from orchestrator.execution.cluster import Need
 from orchestrator.execution.proposing import Proposing
 from orchestrator.execution.queueing import Making, Queue
-from orchestrator.execution.training import Job, Train, run_trial, scratch
-from orchestrator.execution.words import Word, group_path, say
+from orchestrator.execution.training import Job, Train, run_trial, scratch, send_datasets
+from orchestrator.execution.watching import answers, stand_by, watched
+from orchestrator.execution.words import Word, free_group, say
 from orchestrator.ledger import Ledger
 from orchestrator.plan.allowance import LeaveOut
 from orchestrator.plan.study import Experiment, Study, Trial
@@ -52,7 +53,8 @@ def search(
         guard: of the plan's budget and deadline; the study's unless given. It knows afterwards what was left out.
 
     Raises:
-        ClusterError: a trial could never start on this cluster; nothing was started.
+        ClusterError: a trial could never start on this cluster, or a machine of it does not reach the workspace's
+            store, and nothing was started; or the cluster is gone, and the same call goes on from there.
         KeyboardInterrupt: Ctrl-C or SIGTERM; running trials are `queued` again and go on from their last epoch.
     """
     if study.datasets is None:
@@ -81,14 +83,17 @@ def search(
     have = cluster.capacity()
     to_come = [trial for item in waiting if isinstance(item, Proposing) for trial in item.experiment.unproposed]
     cluster.preflight([*(trials[digest] for digest in missing), *to_come], have)
+    cluster.preflight_store(ledger)
     for digest in missing:
         ledger.set_state(digest, "queued")  # a failure of an earlier run is forgotten once it is tried again
     needs = {digest: have.need(trials[digest]) for digest in missing}
-    job = Job(trials, needs, frozenset(sweeps), study.datasets, ledger, train, study.retries, uuid.uuid4().hex[:8])
+    datasets = send_datasets(study.datasets, ledger)
+    job = Job(trials, needs, frozenset(sweeps), datasets, ledger, train, study.retries, uuid.uuid4().hex[:8])
     making = Making(trials, job, have, sweeps, rungs, watch, guard)
     try:
         for _ in range(job.retries + 2):  # again where processes died when nothing waited any more
-            _tune(waiting, making, watch, study.concurrent)
+            with watched():
+                _tune(waiting, making, watch, study.concurrent)
             alive = [digest for digest in making.needs if digest not in guard.left_out]
             waiting = [digest for digest in alive if ledger.record(digest).state not in ENDED]
             if not waiting:
@@ -215,9 +220,10 @@ def _tune(waiting: Sequence[str | Proposing], making: Making, watch: _Watch, con
         if interrupted.is_set():
             raise KeyboardInterrupt
     finally:
-        cluster.ask_for([])
-        for digest in making.gentle:
-            cluster.remove_group(group_path(job.ledger, digest))
+        if answers():
+            cluster.ask_for([])
+            for digest in making.gentle:
+                free_group(job.ledger, digest)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -242,11 +248,14 @@ def _callback(queue: Queue, making: Making, watch: _Watch) -> Any:
                 say(job.ledger, digest, int(result[EPOCH]), Word.STOP if job.ledger.done(digest) else Word.GO)
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            watch.ended(trial.config["digest"])
+            digest = trial.config["digest"]
+            job.ledger.bring(digest, ended=True)  # what its process wrote on another machine, its costs included
+            watch.ended(digest)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             digest = trial.config["digest"]
-            cluster.remove_group(group_path(job.ledger, digest))
+            stand_by()  # where the cluster is gone, no trial has failed
+            free_group(job.ledger, digest)
             if making.again(digest):
                 queue.again(digest)
             watch.ended(digest)

@@ -24,6 +24,7 @@ from orchestrator.execution.retries import note_half, settle
 from orchestrator.ledger import Ledger
 from orchestrator.plan.study import Datasets, Trial
 from orchestrator.records import EpochRow
+from orchestrator.storage.places import Sent, send
 
 if TYPE_CHECKING:
     from detector.training.runtime import Epoch, FitResult, Runtime
@@ -57,7 +58,7 @@ class Job:
     trials: Mapping[str, Trial]
     needs: Mapping[str, Need]
     judged: frozenset[str]
-    datasets: Datasets
+    datasets: Sent[Datasets]
     ledger: Ledger
     train: Train | None = None
     retries: int = 2
@@ -119,8 +120,17 @@ def _train_here(digest: str, job: Job) -> None:
         job.ledger.set_state(digest, "finished", result.stopped)
 
 
+def send_datasets(datasets: Datasets, ledger: Ledger) -> Sent[Datasets]:
+    """The pages of all trials, for their processes: of a workspace on a store with the files that it holds of them."""
+    from detector.data.index import PageIndex  # loads OpenCV: only where pages are used
+
+    sets = (datasets.train, datasets.val)
+    indexes = [pages.path for pages in sets if isinstance(pages, PageIndex)]
+    return send(datasets, ledger, [*indexes, *(pages[0].path.parent for pages in sets if len(pages))])
+
+
 def scratch(ledger: Ledger) -> Path:
-    """Where Ray keeps files of its own while a search runs; nothing in it outlives the search."""
+    """Where Ray keeps files of its own while a search runs, on each machine; nothing in it outlives the search."""
     return ledger.workspace / "ray"
 
 
@@ -144,7 +154,8 @@ def fit_trial(digest: str, job: Job, device: str, report: Callable[[Epoch], None
         compile=trial.resources.compile,
     )
     train: Train = job.train or fit
-    return train(trial.config, job.datasets.train_pages(trial.fold), job.datasets.val, runtime, report)
+    datasets = job.datasets.open()
+    return train(trial.config, datasets.train_pages(trial.fold), datasets.val, runtime, report)
 
 
 def write_epoch(job: Job, digest: str, epoch: Epoch) -> EpochRow:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from detector.files import read_json, write_json
 from orchestrator.ledger import Ledger
@@ -35,11 +36,35 @@ def heard(ledger: Ledger, digest: str, epoch: int) -> Word | None:
 
 def forget(ledger: Ledger, digest: str) -> None:
     """Drop the words of an earlier attempt, which may repeat epochs."""
-    _word_path(ledger, digest).unlink(missing_ok=True)
+    ledger.remove(_word_path(ledger, digest))
 
 
-def group_path(ledger: Ledger, digest: str) -> Path:
-    """Where the placement group of a trial's ranks is noted."""
+def note_group(ledger: Ledger, digest: str, group: Any) -> None:
+    """Keep the placement group of a trial's ranks, with the cluster that it belongs to."""
+    import ray
+
+    cluster = ray.get_runtime_context().gcs_address
+    path = _group_path(ledger, digest)
+    write_json(path, {"cluster": cluster, "group": group.id.hex()})
+    ledger.keep(path)
+
+
+def free_group(ledger: Ledger, digest: str) -> None:
+    """Free the resources of a group that was noted; nothing happens where it is gone, or its cluster is."""
+    path = _group_path(ledger, digest)
+    ledger.bring(digest, path.name, ended=True)
+    if not path.is_file():
+        return
+    import ray
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+    value = read_json(path)
+    if value["cluster"] == ray.get_runtime_context().gcs_address:
+        remove_placement_group(PlacementGroup(ray.PlacementGroupID.from_hex(value["group"])))
+    ledger.remove(path)
+
+
+def _group_path(ledger: Ledger, digest: str) -> Path:
     return ledger.folder(digest) / "group.json"
 
 

@@ -192,6 +192,13 @@ class _Lease:
 _mine: dict[tuple[str, str], _Lease] = {}
 
 
+def let_go() -> None:
+    """End all leases of this process, which is about to end itself."""
+    for lease in list(_mine.values()):
+        if lease.pid == os.getpid():
+            lease.end()
+
+
 def _begin(cpus: float, gpus: float) -> Attempt:
     now_ms, pid = _now_ms(), os.getpid()
     born_s = _born_s(pid) or 0.0

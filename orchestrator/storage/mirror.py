@@ -32,12 +32,13 @@ from orchestrator.storage.s3 import SCHEME, Listed, S3Store
 
 VARIABLE: Final = "ORCHESTRATOR_CACHE"
 OWN: Final = ".store"
-LOCAL: Final = frozenset({"maps", "ray", "data", "mlflow", "driver", OWN})  # never kept
+LOCAL: Final = frozenset({"maps", "ray", "data", "mlflow", "driver", OWN})  # kept and brought only when named
 EVERY_S: Final = 1.0
 HEAVY: Final = ".safetensors"
 LEASES: Final = "leases"  # written to the store by their holders alone
 # Of a trial, kept by the process that trains it; if others did so, too, an older one could come last.
-TRAINED: Final = frozenset({"epochs.jsonl", "last.safetensors", "best", "state.json"})
+TRAINED: Final = frozenset({"epochs.jsonl", "last.safetensors", "best", "kept", "soup", "state.json"})
+_sending = threading.Lock()  # two threads that send one file, a slow one and a later one, must not end in that order
 
 
 def is_url(workspace: str) -> bool:
@@ -116,10 +117,11 @@ class Mirror:
 
     def bring(self, head: str = "", *, weights: bool = False) -> None:
         """Bring what changed in the store, of names that begin with `head`; not what is being trained here."""
+        named = head.split("/")[0] in LOCAL
         wanted = [
             listed
             for listed in self.store.list(head)
-            if listed.name.split("/")[0] not in LOCAL and (weights or not listed.name.endswith(HEAVY))
+            if (named or listed.name.split("/")[0] not in LOCAL) and (weights or not listed.name.endswith(HEAVY))
         ]
         for digest, group in groupby(wanted, key=_trained):  # a listing is sorted: each trial comes once
             with self._lock(digest, fcntl.LOCK_SH | fcntl.LOCK_NB) if digest else nullcontext(True) as free:
@@ -164,10 +166,10 @@ class Mirror:
     def keep(self, *paths: Path) -> None:
         """Copy what changed of files and folders to the store; returns once it is there.
 
-        Without paths all of them, but for what a trial's process keeps itself.
+        Without paths all of them, but for caches and what a trial's process keeps itself.
         """
         for path in paths or (self.folder,):
-            for file in self._files(path):
+            for file in self._files(path, caches=bool(paths)):
                 name = file.relative_to(self.folder).as_posix()
                 parts = name.split("/")
                 if not paths and parts[0] == "trials" and TRAINED & set(parts[2:3]):
@@ -186,33 +188,34 @@ class Mirror:
         return {self.folder / listed.name: listed.size for listed in self.store.list(head)}
 
     def _keep(self, file: Path, name: str) -> None:
-        found = file.stat()
-        if self._tag(name)[1:] == (found.st_size, found.st_mtime_ns):
-            return
-        place = self.folder / OWN / "sent"
-        place.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place) as folder:
-            snapshot = Path(folder) / "file"
-            snapshot.hardlink_to(file)  # files are replaced, not written to: this one will not change while it is sent
-            found = snapshot.stat()
-            tag = self.store.put_file(snapshot, name)
-        self._write_tag(name, tag, found.st_size, found.st_mtime_ns)
+        with _sending:
+            found = file.stat()
+            if self._tag(name)[1:] == (found.st_size, found.st_mtime_ns):
+                return
+            place = self.folder / OWN / "sent"
+            place.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=place) as folder:
+                snapshot = Path(folder) / "file"
+                snapshot.hardlink_to(file)  # files are replaced, not written to: this one stays as it is meanwhile
+                found = snapshot.stat()
+                tag = self.store.put_file(snapshot, name)
+            self._write_tag(name, tag, found.st_size, found.st_mtime_ns)
 
-    def _files(self, path: Path) -> Iterator[Path]:
+    def _files(self, path: Path, *, caches: bool) -> Iterator[Path]:
         if path.is_file():
-            if self._is_kept(path.relative_to(self.folder).as_posix()):
+            if self._is_kept(path.relative_to(self.folder).as_posix(), caches=caches):
                 yield path
             return
         for root, folders, names in os.walk(path):
             at = Path(root).relative_to(self.folder)
-            folders[:] = sorted(name for name in folders if self._is_kept((at / name).as_posix()))
+            folders[:] = sorted(name for name in folders if self._is_kept((at / name).as_posix(), caches=caches))
             for name in sorted(names):
-                if self._is_kept((at / name).as_posix()):
+                if self._is_kept((at / name).as_posix(), caches=caches):
                     yield Path(root) / name
 
-    def _is_kept(self, name: str) -> bool:
+    def _is_kept(self, name: str, *, caches: bool = False) -> bool:
         parts = name.split("/")
-        if parts[0] in LOCAL or any(part.startswith(".") for part in parts):
+        if (parts[0] in LOCAL and not caches) or any(part.startswith(".") for part in parts):
             return False
         return not (parts[0] == "trials" and LEASES in parts[2:3])
 

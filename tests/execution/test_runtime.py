@@ -11,7 +11,7 @@ from detector.config import Config
 from detector.training.runtime import Epoch, FitResult, Runtime
 from detector.types import Page
 from orchestrator.execution.cluster import Need
-from orchestrator.execution.training import Job, fit_trial
+from orchestrator.execution.training import Job, fit_trial, send_datasets
 from orchestrator.ledger import Ledger
 from orchestrator.plan.study import Datasets, Resources, Trial
 
@@ -37,7 +37,7 @@ def test_resources_reach_the_training(tmp_path: Path, compiled: bool, device: st
         {trial.digest: trial},
         {trial.digest: Need(1, 4.0, 0.0)},
         frozenset(),
-        Datasets((), (), (), "d"),
+        send_datasets(Datasets((), (), (), "d"), Ledger.open(tmp_path)),
         Ledger.open(tmp_path),
         train,
     )
