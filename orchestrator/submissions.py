@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from contextlib import nullcontext
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,9 @@ from orchestrator.commands import Answer, workspace_of
 if TYPE_CHECKING:
     from detector.data.word_counts import WordCounts
     from detector.types import Page
-    from orchestrator.evaluation.following import Budget
+    from orchestrator.evaluation.following import Agreement, Budget
+    from orchestrator.evaluation.plausible import Shown
     from orchestrator.evaluation.submitted import Submission
-
-ROUNDING = 5e-5  # boards show four digits
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -75,16 +75,11 @@ def check(arguments: Namespace) -> Answer:
 
 
 def add(arguments: Namespace) -> Answer:
-    """Keep what a leaderboard said of a file, with the model that made it and that model's score here."""
+    """Keep what a leaderboard said of a file, with the model that made it and that model's scores here."""
     from orchestrator.evaluation.answers import user
-    from orchestrator.evaluation.submitted import (
-        Submission,
-        add_submission,
-        file_facts,
-        find_made,
-        local_of,
-        submissions,
-    )
+    from orchestrator.evaluation.local import local_of, outoffold_of
+    from orchestrator.evaluation.plausible import implausible
+    from orchestrator.evaluation.submitted import Submission, add_submission, file_facts, find_made, submissions
 
     path, workspace = Path(arguments.file), workspace_of(arguments)
     facts = file_facts(path)
@@ -96,15 +91,17 @@ def add(arguments: Namespace) -> Answer:
         arguments.board,
         str(path),
         facts,
-        arguments.hmean,
-        arguments.precision,
-        arguments.recall,
+        arguments.hmean.value,
+        arguments.precision.value,
+        arguments.recall.value,
         " ".join(arguments.note.split()),
         user(),
         made,
         None if made is None else local_of(workspace, made.model),
+        None if made is None else outoffold_of(workspace, made.model),
     )
-    told = _plausible(new)
+    doubt = implausible(arguments.hmean, arguments.precision, arguments.recall)
+    told = [f"! {doubt}; look at the numbers again (--force corrects them)"] if doubt else []
     old = [one for one in submissions(workspace) if (one.file.sha256, one.board) == (facts.sha256, new.board)]
     if old and (old[-1].hmean, old[-1].precision, old[-1].recall) == (new.hmean, new.precision, new.recall):
         return f"#{old[-1].number}: is kept already, with these scores", 0
@@ -121,10 +118,10 @@ def add(arguments: Namespace) -> Answer:
 
 
 def list_(arguments: Namespace) -> Answer:
-    """Compare local scores with the leaderboard's: their ranks, what is left of the budget, choices that follow it."""
+    """Compare scores here with the leaderboard's: their ranks, what is left of the budget, choices that follow it."""
     from detector.inference.described import describe
     from orchestrator.evaluation.champion import read_champion
-    from orchestrator.evaluation.following import agreement, comparable, latest, warnings
+    from orchestrator.evaluation.following import warnings
     from orchestrator.evaluation.submitted import submissions
 
     workspace = workspace_of(arguments)
@@ -133,16 +130,12 @@ def list_(arguments: Namespace) -> Answer:
     folder = None if champion is None else workspace / champion.path
     told = warnings(found, describe(folder).digest if folder is not None and folder.is_dir() else None, budget)
     spent = _spent(found, budget)
-    boards = {}
-    for board in ("public", "private"):
-        both = comparable(latest(found, board))
-        pairs = [(one.local.hmean, one.hmean) for one in both if one.local is not None]
-        if any(one.board == board for one in found):
-            boards[board] = agreement([local for local, _ in pairs], [shown for _, shown in pairs])
+    ranks = _ranks(found)
     if arguments.json:
         value = {
-            "submissions": [_as_json(one) for one in found],
-            "ranks": {board: asdict(ranks) for board, ranks in boards.items()},
+            "submissions": [one.as_json() for one in found],
+            "ranks": {board: asdict(kinds["local"]) for board, kinds in ranks.items()},
+            "ranks_outoffold": {board: asdict(kinds["outoffold"]) for board, kinds in ranks.items()},
             "budget": {
                 "used": spent.total,
                 "left": spent.left,
@@ -155,9 +148,14 @@ def list_(arguments: Namespace) -> Answer:
         return commands.as_json(value), 0
     if not found:
         return f"no submissions yet; {spent}", 0
-    head = ("#", "submitted", "board", "H", "P", "R", "local H", "board - local", "model", "note")
-    lines = commands.aligned([head, *(_cells(one) for one in found)])
-    lines += ["", *(f"{board} against local H: {ranks}" for board, ranks in boards.items()), str(spent)]
+    scores = ("local H", "board - local", "oof H", "board - oof")
+    head = ("#", "submitted", "board", "H", "P", "R", *scores, "model", "note")
+    lines = [*commands.aligned([head, *(_cells(one) for one in found)]), ""]
+    for board, kinds in ranks.items():
+        lines.append(f"{board} against local H: {kinds['local']}")
+        if kinds["outoffold"].count:
+            lines.append(f"{board} against out-of-fold H: {kinds['outoffold']}")
+    lines.append(str(spent))
     return "\n".join([*lines, *(f"! {text}" for text in told)]), 0
 
 
@@ -200,18 +198,15 @@ def _spent(found: Sequence[Submission], budget: Budget) -> Any:
     return spent(found, budget, datetime.now().astimezone())
 
 
-def _plausible(new: Submission) -> list[str]:
-    """Scores that cannot be a set's are refused where no rounding explains them.
+def _ranks(found: Sequence[Submission]) -> dict[str, dict[str, Agreement]]:
+    """Of each board that has scores, against both kinds of scores here."""
+    from orchestrator.evaluation.following import agreements
 
-    A macro H is a mean of harmonic means, and the harmonic mean is concave: it cannot lie above that of the means.
-    """
-    highest = 2 * new.precision * new.recall / max(new.precision + new.recall, 1e-12)
-    if new.hmean <= highest + 2 * ROUNDING:
-        return []
-    return [
-        f"! H {new.hmean:.4f} lies above 2PR / (P + R) = {highest:.4f}, which no mean over images does; look at the "
-        "numbers again (--force corrects them)"
-    ]
+    boards = [board for board in ("public", "private") if any(one.board == board for one in found)]
+    return {
+        board: {"local": agreements(found, board, "local"), "outoffold": agreements(found, board, "outoffold")}
+        for board in boards
+    }
 
 
 def _about(one: Submission) -> str:
@@ -219,51 +214,54 @@ def _about(one: Submission) -> str:
         return "no model of this workspace is known to have made this file: kept without settings and local score"
     rule = one.made.model["postprocess"]
     model = f"made by {one.made.origin} ({one.made.model['digest'][:16]}, thresh {rule['thresh']:g})"
-    if one.local is None:
-        return f"{model}; it has no score on the validation images"
-    return f"{model}; local H {one.local.hmean:.4f} ({one.local.what}), board - local {one.difference:+.4f}"
+    known = []
+    if one.local is not None:
+        known.append(f"local H {one.local}, board - local {one.difference:+.4f}")
+    if one.outoffold is not None:
+        images = f"on {one.outoffold.count} training images"
+        known.append(f"out-of-fold H {one.outoffold} {images}, board - out-of-fold {one.difference_outoffold:+.4f}")
+    return "; ".join([model, *(known or ["it has no score on the validation images"])])
 
 
 def _tell(workspace: Path) -> list[str]:
     """Let the journal have what it does not know yet; a running plan, which holds it, does so when it begins again."""
     from orchestrator.errors import LedgerError
     from orchestrator.evaluation.submitted import tell_submissions
+    from orchestrator.ledger import Ledger
     from orchestrator.tracking.events import JOURNAL
     from orchestrator.tracking.journal import Journal
 
     if not (workspace / JOURNAL).is_file():
         return []
+    ledger = Ledger.open(workspace)
     try:
-        with Journal(workspace) as journal:
+        # A journal in a store is of all machines: its one writer is the driver, whose lease this holds meanwhile.
+        with ledger.drive() if ledger.url else nullcontext(), Journal(workspace) as journal:
             tell_submissions(journal, workspace)
     except LedgerError as error:
         return [f"not in the journal yet ({error}); the next `submissions add` or run tells it"]
     return []
 
 
-def _as_json(one: Submission) -> dict[str, Any]:
-    value = asdict(replace(one, local=None))
-    local = None if one.local is None else {k: v for k, v in asdict(one.local).items() if k != "hmean_N"}
-    return value | {"local": local, "difference": one.difference}
-
-
 def _cells(one: Submission) -> tuple[str, ...]:
     shown = tuple(f"{value:.4f}" for value in (one.hmean, one.precision, one.recall))
-    local = "" if one.local is None else f"{one.local.hmean:.4f}"
-    difference = "" if one.difference is None else f"{one.difference:+.4f}"
+    for score, difference in ((one.local, one.difference), (one.outoffold, one.difference_outoffold)):
+        shown += ("" if score is None else f"{score.hmean:.4f}", "" if difference is None else f"{difference:+.4f}")
     model = "unknown" if one.made is None else f"{one.made.origin} {one.made.model['digest'][:8]}"
-    return str(one.number), one.at[:16].replace("T", " "), one.board, *shown, local, difference, model, one.note
+    return str(one.number), one.at[:16].replace("T", " "), one.board, *shown, model, one.note
 
 
-def _score(text: str) -> float:
+def _score(text: str) -> Shown:
+    from orchestrator.evaluation.plausible import Shown
+
     try:
-        value = float(text)
+        found = Shown.read(text)
     except ValueError:
-        value = -1.0
-    if not 0.0 <= value <= 1.0:
-        hint = f"; write {value / 100:g}" if 1.0 < value <= 100.0 else ""
+        found = Shown(-1.0, 0.0)
+    if not 0.0 <= found.value <= 1.0:
+        hint = f"; write {found.value / 100:g}" if 1.0 < found.value <= 100.0 else ""
         raise ArgumentTypeError(f"a number in 0..1 expected, got {text}{hint}")
-    return value
+    return found
 
 
 def _time(text: str) -> datetime:

@@ -19,13 +19,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations
 from statistics import NormalDist
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
+from orchestrator.evaluation.local import same_model
 from orchestrator.evaluation.statistics import LEVEL
-from orchestrator.evaluation.submitted import Submission, same_model
+from orchestrator.evaluation.submitted import Submission
 
+Kind = Literal["local", "outoffold"]  # of a score here
 LEAST: Final = 4  # of 3 points all orders agree by chance once in 6 times: no interval says anything
 THRESHOLDS_ALONE: Final = 2  # submissions of one model under other thresholds; more is a search on the board
 _NORMAL: Final = NormalDist()
@@ -192,11 +194,17 @@ def latest(found: Sequence[Submission], board: str) -> list[Submission]:
     return list(files.values())
 
 
-def comparable(found: Sequence[Submission]) -> list[Submission]:
-    """Those with a local score, on the images that most of them share."""
-    known = [one for one in found if one.local is not None]
-    sets = Counter(one.local.images for one in known if one.local is not None)
-    return [one for one in known if one.local is not None and one.local.images == sets.most_common(1)[0][0]]
+def comparable(found: Sequence[Submission], kind: Kind = "local") -> list[Submission]:
+    """Those with a local (or out-of-fold) score, on the images that most of them share."""
+    sets = {one.number: score.images for one in found if (score := getattr(one, kind)) is not None}
+    most = Counter(sets.values()).most_common(1)
+    return [one for one in found if most and sets.get(one.number) == most[0][0]]
+
+
+def agreements(found: Sequence[Submission], board: str, kind: Kind) -> Agreement:
+    """The ranks of a board's last scores against those here."""
+    both = comparable(latest(found, board), kind)
+    return agreement([getattr(one, kind).hmean for one in both], [one.hmean for one in both])
 
 
 def warnings(found: Sequence[Submission], champion: str | None, budget: Budget) -> list[str]:

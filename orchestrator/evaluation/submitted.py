@@ -4,28 +4,24 @@
     <workspace>/submissions/000001.json ...     one score of one file on one board, in order; never changed
 
 A file is known by its bytes, and by its content where only the order of its lines or their ends differ. What a score is
-held against is the model's local score: cross-fitted where its rule was searched, else under its own rule, always on
-the common validation images, which no training saw.
+held against are the model's scores here (`evaluation.local`), as they were known when it was added.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from detector.checkpoint import META
-from detector.config import Postprocess
 from detector.data.formats_csv import read_rows
 from detector.errors import CheckpointError, DataError
 from detector.files import read_json, write_json
 from detector.inference.described import Described, describe
 from orchestrator.errors import LedgerError
-from orchestrator.evaluation.scores import ImageScores
-from orchestrator.ledger import Ledger
+from orchestrator.evaluation.local import Local
 from orchestrator.storage.stores import FolderStore
 
 if TYPE_CHECKING:
@@ -33,7 +29,7 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 1
 PREDICTIONS, SUBMISSIONS = "predictions", "submissions"
-SCORES: Final = ("hmean", "precision", "recall")
+LOCAL: Final = ("local", "outoffold")  # scores here
 Where = Literal["public", "private"]
 
 
@@ -50,24 +46,6 @@ class FileFacts:
     content: str
     images: int
     boxes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Local:
-    """A model's score on the common validation images.
-
-    Attributes:
-        what: `cross-fitted`, or `own rule`.
-        images: digest of the images' names: only scores on the same can be compared.
-        hmean_N: of each image.
-    """
-
-    what: str
-    hmean: float
-    precision: float
-    recall: float
-    images: str
-    hmean_N: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +74,8 @@ class Submission:
         at: ISO 8601 with its offset: when it was submitted.
         hmean, precision, recall: the board's.
         made: the model behind it, where this workspace made the file.
-        local: that model's score here.
+        local: that model's score on the common validation images.
+        outoffold: its score on the training images, where it has one; records of earlier versions do not say.
     """
 
     number: int
@@ -111,11 +90,23 @@ class Submission:
     by: str
     made: Made | None
     local: Local | None
+    outoffold: Local | None = None
 
     @property
     def difference(self) -> float | None:
         """Leaderboard less local."""
         return None if self.local is None else self.hmean - self.local.hmean
+
+    @property
+    def difference_outoffold(self) -> float | None:
+        """Leaderboard less out-of-fold."""
+        return None if self.outoffold is None else self.hmean - self.outoffold.hmean
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for machines and MLflow, without the scores of each image."""
+        scores = {name: None if (found := getattr(self, name)) is None else found.summary() for name in LOCAL}
+        differences = {"difference": self.difference, "difference_outoffold": self.difference_outoffold}
+        return asdict(replace(self, local=None, outoffold=None)) | scores | differences
 
 
 def file_facts(path: Path) -> FileFacts:
@@ -181,9 +172,7 @@ def add_submission(workspace: Path, value: Submission) -> Submission:
 def tell_submissions(journal: Journal, workspace: Path) -> None:
     """Let the journal have every submission that it does not know yet; MLflow shows each as a run."""
     for one in submissions(workspace):
-        local = None if one.local is None else {k: v for k, v in asdict(one.local).items() if k != "hmean_N"}
-        payload = {**asdict(replace(one, local=None)), "local": local, "difference": one.difference}
-        journal.append("submission", f"{one.number:06d}", payload)
+        journal.append("submission", f"{one.number:06d}", one.as_json())
 
 
 def _read(path: Path) -> Submission:
@@ -193,8 +182,9 @@ def _read(path: Path) -> Submission:
             raise ValueError("another version wrote it")
         value["file"] = FileFacts(**value["file"])
         value["made"] = None if value["made"] is None else _made({"format": FORMAT, **value["made"]}, path)
-        local = value["local"]
-        value["local"] = None if local is None else Local(**{**local, "hmean_N": tuple(local["hmean_N"])})
+        for name in LOCAL:
+            found = value.get(name)
+            value[name] = None if found is None else Local(**{**found, "hmean_N": tuple(found["hmean_N"])})
         return Submission(**value)
     except (DataError, KeyError, TypeError, ValueError) as error:
         raise LedgerError(f"{path}: not a submission ({error}); move it away, and add it again") from error
@@ -206,75 +196,6 @@ def _made(value: Mapping[str, Any], path: Path) -> Made:
         return Made(FileFacts(**value["file"]), **rest)
     except (KeyError, TypeError) as error:
         raise LedgerError(f"{path}: not a record of a prediction ({error}); remove it") from error
-
-
-# --- local scores ----------------------------------------------------------------------------------------------------
-
-
-def local_of(workspace: Path, model: Mapping[str, Any]) -> Local | None:
-    """What a model, as `Described.as_json` says it, scores on the common validation images; None if nobody knows."""
-    ledger = Ledger.open(workspace)
-    wanted = same_model(model) | {"postprocess": Postprocess.model_validate(model["postprocess"])}
-    for value in _results(workspace):
-        for candidate, scores in _candidates(value, ledger):
-            if candidate == wanted:
-                return _local("cross-fitted", ImageScores.from_json(scores))
-    members = [row["digest"] for row in model["members"]]
-    return _own(ledger, members[0], wanted) if len(members) == 1 else None
-
-
-def same_model(model: Mapping[str, Any]) -> dict[str, Any]:
-    """What two models must share to differ in thresholds alone: members with their shares, views, fusion."""
-    total = sum(row["weight"] for row in model["members"]) or 1.0
-    shares = sorted((row["digest"], round(row["weight"] / total, 9)) for row in model["members"])
-    return {"members": shares, "views": list(model["views"]), "fusion": model.get("fusion", "mean")}
-
-
-def _results(workspace: Path) -> Iterator[Mapping[str, Any]]:
-    for path in sorted((*workspace.glob("ensembles/*/scores.json"), *workspace.glob("thresholds/*/scores.json"))):
-        yield read_json(path)
-
-
-def _candidates(value: Mapping[str, Any], ledger: Ledger) -> Iterator[tuple[dict[str, Any], Mapping[str, Any]]]:
-    """The models whose cross-fitted scores stand in a result: its own, and the single one that it was held against."""
-    fusion = (value.get("anatomy") or {}).get("fusion", "mean")
-    found = [(value["members"], value["views"], fusion, value["rule"], value["images"]["crossfitted"])]
-    reference = value["reference"]
-    if reference["rule"] and reference["images"]["crossfitted"]:
-        single = [{"trial": reference["trial"], "weight": 1.0}]
-        found.append((single, ["identity"], "mean", reference["rule"], reference["images"]["crossfitted"]))
-    for members, views, how, rule, scores in found:
-        digests = [_checkpoint(ledger, row["trial"]) for row in members]
-        if all(digests):
-            rows = [{"digest": d, "weight": row["weight"]} for d, row in zip(digests, members, strict=True)]
-            one = len(rows) == 1
-            model = same_model({"members": rows, "views": views, "fusion": "mean" if one else how})
-            yield model | {"postprocess": Postprocess.model_validate(rule)}, scores
-
-
-def _own(ledger: Ledger, checkpoint: str, wanted: Mapping[str, Any]) -> Local | None:
-    """A single model's score under the rule of its own config."""
-    for folder in sorted(ledger.workspace.glob("trials/*")):
-        if _checkpoint(ledger, folder.name) != checkpoint:
-            continue
-        about = describe(folder / "best")
-        saved = sorted(folder.glob("scores/val-*.json"), key=lambda path: path.stat().st_mtime)
-        if saved and same_model(about.as_json()) | {"postprocess": about.rule} == wanted:
-            return _local("own rule", ImageScores.from_json(read_json(saved[-1])))
-    return None
-
-
-def _checkpoint(ledger: Ledger, trial: str) -> str | None:
-    meta = ledger.folder(trial) / "best" / META
-    return str(read_json(meta)["digest"]) if meta.is_file() else None
-
-
-def _local(what: str, scores: ImageScores) -> Local:
-    images = hashlib.blake2b("\0".join(sorted(scores.names)).encode("utf-8", "surrogatepass"), digest_size=8)
-    hmean, precision, recall = (scores.mean("hmean"), scores.mean("precision"), scores.mean("recall"))
-    order = sorted(range(len(scores.names)), key=scores.names.__getitem__)
-    hmean_N = scores.stat_N("hmean")
-    return Local(what, hmean, precision, recall, images.hexdigest(), tuple(float(hmean_N[place]) for place in order))
 
 
 def known_workspaces(roots: Sequence[Path]) -> list[Path]:

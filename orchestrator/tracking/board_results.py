@@ -71,7 +71,7 @@ class Results:
 
     def _on_submission(self, event: Event) -> None:
         sent = event.payload
-        made, local = sent["made"] or {}, sent["local"] or {}
+        made = sent["made"] or {}
         name = f"submission {sent['number']} ({sent['board']})"
         run = self._state.touch(f"submission/{event.key}", name, None, event)
         model = made.get("model", {})
@@ -84,8 +84,11 @@ class Results:
         }
         run.params |= flat(model.get("postprocess", {})) | {"at": sent["at"]}
         scores = {f"leaderboard_{stat}": sent[stat] for stat in SCORES}
-        scores |= {f"local_{stat}": local[stat] for stat in SCORES if stat in local}
-        if sent["difference"] is not None:
-            scores["leaderboard_minus_local"] = sent["difference"]
+        # journals of earlier versions know of no out-of-fold score
+        for short, kind, difference in (("local", "local", "difference"), ("oof", "outoffold", "difference_outoffold")):
+            here = sent.get(kind) or {}
+            scores |= {f"{short}_{stat}": here[stat] for stat in SCORES if stat in here}
+            if sent.get(difference) is not None:
+                scores[f"leaderboard_minus_{short}"] = sent[difference]
         run.points += points(scores, event.time_ms, 0)
         self._state.restate(run.key, "FINISHED", "finished", event.time_ms)
