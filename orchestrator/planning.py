@@ -25,6 +25,7 @@ def check(arguments: Namespace) -> Answer:
     from orchestrator.plan.data import missing
     from orchestrator.plan.expand import expand
     from orchestrator.plan.forecast import forecast
+    from orchestrator.plan.limits import limits
     from orchestrator.plan.loading import load
     from orchestrator.plan.pace import speaks_for
     from orchestrator.plan.preflight import preflight
@@ -33,12 +34,14 @@ def check(arguments: Namespace) -> Answer:
     study = commands.known(expand(plan, require_data=False, pages=False))
     ledger = Ledger.open(study.workspace)
     pasts = pasts_of(ledger) if study.data is not None else ()
-    coming = forecast(study, pasts, arguments.gpus, datetime.now().astimezone())
+    now = datetime.now().astimezone()
+    coming = forecast(study, pasts, arguments.gpus, now)
     synthetic = plan.data.synthetic
     images = study.data.val if study.data is not None else synthetic.val if synthetic is not None else 0
     own = [ledger.folder(past.digest) for past in pasts if past.state == "finished" and speaks_for(past, study.data)]
     spread = scatter(own, images, f"-{plan.metric.variant}-{SCORES_FORMAT}") if images else {}
-    doubts = tuple(faint(plan, images, {stat: found.smallest(images) for stat, found in spread.items()}))
+    smallest = {stat: found.smallest(images) for stat, found in spread.items()}
+    doubts = (*faint(plan, images, smallest), *limits(plan, study, coming, now))
     looked = preflight(plan.data, study.workspace) if study.data is not None else None
     states = {past.digest: past.state for past in pasts}
     told = study, states, coming, doubts, missing(plan.data), looked

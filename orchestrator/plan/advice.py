@@ -170,10 +170,6 @@ def plan_warnings(plan: Plan) -> Iterable[str]:
                 "no `data.test`: the submission file will hold the validation images",
             )
     yield from _unheard_of(plan)
-    planned = sum(e.cost or 0.0 for phase in plan.phases for e in phase.experiments)
-    limit = plan.budget.gpu_hours
-    if limit is not None and planned > limit:
-        yield place(plan, ("budget", "gpu_hours"), f"the experiments cost {planned:g} GPU-h, the budget is {limit:g}")
 
 
 def _unheard_of(plan: Plan) -> Iterable[str]:
