@@ -12,6 +12,7 @@ from numpy.testing import assert_array_equal
 from benchmarks import pages
 from benchmarks.__main__ import JOBS
 from benchmarks.harness import GROWTH, STANDARD, Contest, Peer, Scale, measure
+from benchmarks.settings import Spent, Times, rules_of
 
 
 def test_medians_are_per_image_and_interleaved() -> None:
@@ -33,6 +34,20 @@ def test_medians_are_per_image_and_interleaved() -> None:
     assert measure(contest) == {"ours": pytest.approx(500.0), "slow": pytest.approx(10_000.0)}
     # two calls each to warm up and to choose repeats, then ours and slow take turns at being first
     assert order == ["ours", "ours", "slow", "slow", "ours", "slow", "slow", "ours", "ours", "slow"]
+
+
+def test_what_was_not_run_is_extrapolated_from_one_setting() -> None:
+    # By hand 2 + 1 + 4 = 7 s a setting; with cached maps 5 s a setting, and the network once.
+    parts = [Spent(seconds, seconds / 2) for seconds in (3.0, 1.0, 2.0, 1.0, 4.0)]
+    times = Times(100, 4, 1, *parts, equal=True)
+    assert (times.service, times.by_hand) == (Spent(4.0, 2.0), Spent(700.0, 350.0))
+    assert times.cached == Spent(502.0, 251.0)
+    assert "by hand, extrapolated        700.0 s      350.0 s   not run" in str(times)
+    assert "ratio, by hand                 175          175" in str(times)
+
+
+def test_the_grid_of_settings_has_at_least_so_many() -> None:
+    assert [len(set(rules_of(least))) for least in (8, 9, 1000, 1001)] == [8, 27, 1000, 1331]
 
 
 @pytest.mark.parametrize("scale", [STANDARD, *GROWTH], ids=str)
