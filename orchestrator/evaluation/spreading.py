@@ -124,8 +124,11 @@ def score_pages(
     found: dict[int, PageCounts] = {}
     bytes_of_page = rows * 4 * len(Counts.__slots__)
     large = kept is not None and bytes_of_page * len(pages) > LARGE_BYTES
-    if kept is not None and kept.folder.is_dir():
-        found = {i: _read(kept.file(i)) for i in range(len(pages)) if kept.file(i).exists()}
+    if kept is not None:
+        kept.folder.mkdir(parents=True, exist_ok=True)
+        # Listed, not asked for one by one: a network disk would remember for a while that a file is not there.
+        known = {file.name for file in kept.folder.iterdir()}
+        found = {i: _read(kept.file(i)) for i in range(len(pages)) if kept.file(i).name in known}
 
     def take(index: int, counts_TF: PageCounts) -> None:
         found[index] = counts_TF
