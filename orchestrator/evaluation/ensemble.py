@@ -32,8 +32,9 @@ from orchestrator.evaluation.blends import Bench, Blend
 from orchestrator.evaluation.maps import MapStore, ensure_maps
 from orchestrator.evaluation.packing import ViewMaps
 from orchestrator.evaluation.recipes import Chooser, Learning
-from orchestrator.evaluation.scores import Board, study_trials, top, validation_pages, variant_of
+from orchestrator.evaluation.scores import Board, study_trials, validation_pages, variant_of
 from orchestrator.evaluation.sensitivity import sensitivity
+from orchestrator.evaluation.soups import Candidate, candidates
 from orchestrator.evaluation.spreading import Scratch
 from orchestrator.evaluation.statistics import paired_bootstrap
 from orchestrator.evaluation.submitted import note_made
@@ -75,22 +76,25 @@ def build(
     spec = experiment.ensemble
     if spec is None:
         raise ValueError(f"{experiment.phase}.{experiment.id} is no ensemble")
-    pool = top(study, board, spec.pool, experiment.phase)
+    pool = candidates(study, board, spec, experiment.phase)
     if len(pool) < spec.least:
         return None
-    rival = pool[0] if len(pool) == 1 else board.ranked(study_trials(study, experiment.phase))[0]
+    alone = len({candidate.trial.digest for candidate in pool}) == 1
+    rival = pool[0].trial if alone else board.ranked(study_trials(study, experiment.phase))[0]
+    soups = [candidate.trial.digest for candidate in pool if candidate.soup]
+    trials = (*(candidate.trial for candidate in pool), rival)
     making = Making(experiment, study, ledger, board, told)
-    key = result_key(study, (*pool, rival), spec)
+    key = result_key(study, trials, spec, soups)
     return making.result(key, lambda kept: _tuned(making, spec, pool, rival, kept), compute)
 
 
-def _tuned(making: Making, spec: EnsembleSpec, pool: Sequence[Trial], rival: Trial, kept: Scratch) -> Tuned:
+def _tuned(making: Making, spec: EnsembleSpec, pool: Sequence[Candidate], rival: Trial, kept: Scratch) -> Tuned:
     study, ledger, board, told = making.study, making.ledger, making.board, making.told
     pages, folder = validation_pages(study), making.folder
     stores = _stores(pool, spec.views, pages, ledger, told)
     variant = variant_of(study)
     bench = Bench(ViewMaps(stores), pages, spec.rules, variant, spec.fusion, kept=kept, on_pages=told.pages)
-    own_MN = np.stack([board.scores[trial.digest].stat_N("hmean") for trial in pool])
+    own_MN = np.stack([candidate.scores(board).stat_N("hmean") for candidate in pool])
     chosen = Chooser(bench, own_MN, spec.views, LEARNING[spec.weights], spec.max_members).choose()
     blend, rule = chosen.recipe.blend, spec.rules[chosen.recipe.rule]
     members = [(pool[index], blend.weights[index]) for index in blend.members]
@@ -98,9 +102,9 @@ def _tuned(making: Making, spec: EnsembleSpec, pool: Sequence[Trial], rival: Tri
     reference = Reference(rival.digest, rival.name, board.scores[rival.digest], choice.rule, choice.crossfitted)
     crossfitted = image_scores(bench.names, chosen.counts_NF)
     gain = paired_bootstrap(crossfitted.stat_N("hmean"), choice.crossfitted.stat_N("hmean"))
-    checkpoints = {index: ledger.checkpoint(pool[index].digest) for index in blend.members}
+    checkpoints = {index: pool[index].checkpoint(ledger) for index in blend.members}
     cost_ms = measure(checkpoints, spec.views, pages)
-    parts = anatomy(chosen, bench, [trial.name for trial in pool], own_MN, choice.crossfitted, cost_ms)
+    parts = anatomy(chosen, bench, [candidate.name for candidate in pool], own_MN, choice.crossfitted, cost_ms)
     table = bench.table(blend)
     fusion = spec.fusion if len(members) > 1 else "mean"  # of one there is none
     save_bundle(folder, [(checkpoints[i], blend.weights[i]) for i in blend.members], blend.views, rule, fusion)
@@ -109,7 +113,7 @@ def _tuned(making: Making, spec: EnsembleSpec, pool: Sequence[Trial], rival: Tri
         "ensemble",
         making.experiment.phase,
         making.experiment.id,
-        tuple(Member(trial.digest, trial.name, weight) for trial, weight in members),
+        tuple(Member(one.trial.digest, one.name, weight, one.soup) for one, weight in members),
         blend.views,
         rule,
         bench.evaluations,
@@ -144,16 +148,16 @@ def fused(
 
 
 def _stores(
-    trials: Sequence[Trial], views: Sequence[str], pages: Sequence[Page], ledger: Ledger, told: Told
+    models: Sequence[Candidate], views: Sequence[str], pages: Sequence[Page], ledger: Ledger, told: Told
 ) -> dict[str, tuple[MapStore, ...]]:
-    """The maps of each view, one store a trial."""
-    places = [ledger.best(trial.digest) for trial in trials]
+    """The maps of each view, one store a model."""
+    places = [model.best(ledger) for model in models]
     return {view: ensure_maps(places, pages, ledger.workspace, views=(view,), on_pages=told.maps) for view in views}
 
 
 def _write_submission(
     folder: Path,
-    members: Sequence[tuple[Trial, float]],
+    members: Sequence[tuple[Candidate, float]],
     blend: Blend,
     rule: Postprocess,
     fusion: Fusion,
@@ -161,7 +165,7 @@ def _write_submission(
     ledger: Ledger,
 ) -> None:
     pages = submission_pages(study)
-    stores = _stores([trial for trial, _ in members], blend.views, pages, ledger, SILENT)
+    stores = _stores([model for model, _ in members], blend.views, pages, ledger, SILENT)
     map_of = fused(stores, [weight for _, weight in members], fusion)
     path = folder / "submission.csv"
     write_submission(path, words_of(map_of, pages, rule))

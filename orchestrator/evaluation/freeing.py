@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from detector.checkpoint import META, WEIGHTS
+from detector.checkpoint import WEIGHTS
 from detector.errors import DataError
 from detector.files import read_json
+from detector.training.kept import KEPT, SOUP
 from orchestrator.evaluation.champion import read_champion
 from orchestrator.evaluation.map_cache import evict, size_of
 from orchestrator.evaluation.review import Review
-from orchestrator.evaluation.scores import Board, ImageScores, experiment_named, top
+from orchestrator.evaluation.scores import SOUPS, Board, ImageScores, experiment_named, has_soup, top
+from orchestrator.evaluation.soups import candidates
 from orchestrator.ledger import Ledger
 from orchestrator.plan.study import Study
 from orchestrator.records import TrialRecord
@@ -83,10 +85,12 @@ def freeing(state: Review, ledger: Ledger, keep: int, *, maps: bool = False) -> 
         folder = ledger.folder(digest)
         if record.state not in ("finished", "pruned"):
             continue
-        state_file, weights = folder / STATE, folder / "best" / WEIGHTS
-        if size := _size([state_file], stored):
-            items.append(Item("state", names[digest], (state_file,), size, f"{record.state}: it never goes on"))
+        weights, soup = folder / "best" / WEIGHTS, folder / SOUP / WEIGHTS
+        states = (folder / STATE, *_below(folder / KEPT, stored))
+        if size := _size(states, stored):
+            items.append(Item("state", names[digest], states, size, f"{record.state}: it never goes on"))
         copies = [weights, *(links.get(_inode(weights), ()) if weights.exists() else ())]
+        copies += [soup] if soup.exists() or soup in stored else []
         if digest not in kept and (size := _size(copies, stored)):
             items.append(Item("weights", names[digest], tuple(copies), size, _why_not(record, keep)))
     items += _maps(ledger, kept, names, maps)
@@ -128,6 +132,8 @@ def _kept(state: Review, ledger: Ledger, records: Mapping[str, TrialRecord], kee
             hold([digest], f"{record.state}: it may go on")
         elif record.state == "finished" and not scores[digest]:
             hold([digest], "not scored yet")
+        elif record.state == "finished" and has_soup(digest, ledger) and not _scored_soup(ledger, digest):
+            hold([digest], "its soup is not scored yet")
         elif record.state == "finished" and _undrawn(ledger, digest, scores[digest]):
             hold([digest], "its pictures are not drawn yet")
     for path in sorted(ledger.workspace.glob("ensembles/*/scores.json")):
@@ -158,8 +164,10 @@ def _wanted(study: Study, board: Board) -> list[tuple[str, Sequence[Any]]]:
     for phase in study.phases:
         for item in phase.experiments:
             if item.ensemble is not None:
-                pool = top(study, board, item.ensemble.pool, item.phase)
-                found.append((f"{phase.id}/{item.id}", pool[: max(2, item.ensemble.max_members)]))
+                pool = candidates(study, board, item.ensemble, item.phase)
+                ranked = sorted(pool, key=lambda one: -one.scores(board).mean("hmean"))
+                wanted = ranked[: max(2, item.ensemble.max_members)]
+                found.append((f"{phase.id}/{item.id}", [one.trial for one in wanted]))
             if item.thresholds is not None:
                 of = item.thresholds.of
                 source = (of,) if isinstance(of, str) else of
@@ -177,6 +185,10 @@ def _scores(ledger: Ledger, digest: str) -> dict[str, float]:
         if key.startswith("val-") and value:
             found[key] = ImageScores.from_json(value).mean("hmean")
     return {key: value for key, value in found.items() if math.isfinite(value)}
+
+
+def _scored_soup(ledger: Ledger, digest: str) -> bool:
+    return any(key.startswith(f"{SOUPS}val-") for key in ledger.score_names(digest))
 
 
 def _undrawn(ledger: Ledger, digest: str, scores: Mapping[str, float]) -> bool:
@@ -202,9 +214,9 @@ def _maps(ledger: Ledger, kept: Mapping[str, str], names: Mapping[str, str], eve
     folder = ledger.workspace / "maps"
     owners: dict[str, str] = {}
     for digest in names:
-        meta = ledger.folder(digest) / "best" / META
-        if meta.exists():
-            owners[str(read_json(meta)["digest"])[:16]] = digest
+        for model in (ledger.model(digest, soup=True), ledger.model(digest)):
+            if model is not None:
+                owners[model[:16]] = digest
     found = []
     for place in sorted(folder.iterdir()) if folder.is_dir() else []:
         owner = owners.get(place.name.split("-")[0])
@@ -216,6 +228,12 @@ def _maps(ledger: Ledger, kept: Mapping[str, str], names: Mapping[str, str], eve
             Item("maps", name, (place,), size_of(place), "of no trial that is known" if owner is None else why)
         )
     return found
+
+
+def _below(folder: Path, stored: Mapping[Path, int]) -> list[Path]:
+    """The files of a folder, here or in the store."""
+    here = {path for path in folder.rglob("*") if path.is_file()} if folder.is_dir() else set()
+    return sorted(here | {path for path in stored if path.is_relative_to(folder)})
 
 
 def _size(paths: Sequence[Path], stored: Mapping[Path, int]) -> int:

@@ -22,8 +22,9 @@ from detector.checkpoint import META
 from detector.config import Postprocess
 from detector.files import read_json
 from detector.inference.described import describe
+from detector.training.kept import SOUP
 from orchestrator.evaluation.outoffold import SAME, key_of
-from orchestrator.evaluation.scores import ImageScores
+from orchestrator.evaluation.scores import SOUPS, ImageScores
 from orchestrator.ledger import Ledger
 
 
@@ -109,7 +110,7 @@ def _candidates(value: Mapping[str, Any], ledger: Ledger) -> Iterator[tuple[dict
         single = [{"trial": reference["trial"], "weight": 1.0}]
         found.append((single, ["identity"], "mean", reference["rule"], reference["images"]["crossfitted"]))
     for members, views, how, rule, scores in found:
-        digests = [_checkpoint(ledger, row["trial"]) for row in members]
+        digests = [ledger.model(row["trial"], soup=row.get("soup", False)) for row in members]
         if all(digests):
             rows = [{"digest": d, "weight": row["weight"]} for d, row in zip(digests, members, strict=True)]
             one = len(rows) == 1
@@ -120,12 +121,13 @@ def _candidates(value: Mapping[str, Any], ledger: Ledger) -> Iterator[tuple[dict
 def _own(ledger: Ledger, checkpoint: str, wanted: Mapping[str, Any]) -> Local | None:
     """A single model's score under the rule of its own config."""
     for folder in sorted(ledger.workspace.glob("trials/*")):
-        if _checkpoint(ledger, folder.name) != checkpoint:
-            continue
-        about = describe(folder / "best")
-        saved = sorted(folder.glob("scores/val-*.json"), key=lambda path: path.stat().st_mtime)
-        if saved and same_model(about.as_json()) | {"postprocess": about.rule} == wanted:
-            return _local("own rule", ImageScores.from_json(read_json(saved[-1])))
+        for name, key in (("best", "val-*"), (SOUP, f"{SOUPS}val-*")):
+            if ledger.model(folder.name, soup=name == SOUP) != checkpoint:
+                continue
+            about = describe(folder / name)
+            saved = sorted(folder.glob(f"scores/{key}.json"), key=lambda path: path.stat().st_mtime)
+            if saved and same_model(about.as_json()) | {"postprocess": about.rule} == wanted:
+                return _local("own rule", ImageScores.from_json(read_json(saved[-1])))
     return None
 
 

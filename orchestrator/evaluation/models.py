@@ -4,6 +4,7 @@
     PHASE/EXPERIMENT       an ensemble's bundle; a search's model under the rule that was found; the one finished trial;
                            or all finished trials that differ in fold and seed alone, averaged with equal weights
     PHASE/EXPERIMENT-...   one trial by its name, or by its digest
+    ...+soup               the soup of that trial's best epochs
 
     <workspace>/bundles/<phase>-<experiment>/     what was made for such a name; made again where it is another now
 
@@ -23,6 +24,7 @@ from detector.files import read_json
 from detector.inference.bundle import is_bundle, save_bundle
 from detector.inference.described import describe
 from orchestrator.evaluation.champion import read_champion
+from orchestrator.evaluation.soups import SUFFIX
 from orchestrator.ledger import Ledger
 from orchestrator.storage.mirror import whole
 
@@ -41,15 +43,14 @@ def named_model(workspace: Path, name: str) -> Path:
             raise InputError(f"{workspace}: has no champion yet; run the plan first")
         return whole(workspace, workspace / champion.path)
     ledger = Ledger.open(workspace)
+    if name.endswith(SUFFIX):
+        return _soup(ledger, name)
     wanted = name.replace(".", "/")
     made = _result(ledger, wanted)
     if made is not None:
         return whole(ledger.workspace, made)
     trials = _trials(ledger)
-    one = [trial for trial in trials if name in (trial["name"], trial["digest"])]
-    found = one or [
-        trial for trial in trials if wanted in (f"{trial['phase']}/{trial['experiment']}", trial["experiment"])
-    ]
+    found = _called(name, trials)
     if not found:
         raise InputError(f"{workspace}: {_unknown(name, ledger, trials)}")
     if len(found) == 1:
@@ -74,6 +75,29 @@ def _result(ledger: Ledger, wanted: str) -> Path | None:
     value = read_json(scores)
     members = [(ledger.checkpoint(row["trial"]), float(row["weight"])) for row in value["members"]]
     return _bundle(ledger, wanted, members, tuple(value["views"]), Postprocess.model_validate(value["rule"]))
+
+
+def _called(name: str, trials: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The trial of that name or digest; else those of the experiment of that name."""
+    wanted = name.replace(".", "/")
+    one = [trial for trial in trials if name in (trial["name"], trial["digest"])]
+    return one or [
+        trial for trial in trials if wanted in (f"{trial['phase']}/{trial['experiment']}", trial["experiment"])
+    ]
+
+
+def _soup(ledger: Ledger, name: str) -> Path:
+    """The soup of one trial."""
+    whose, trials = name.removesuffix(SUFFIX), _trials(ledger)
+    found = _called(whose, trials)
+    if not found:
+        raise InputError(f"{ledger.workspace}: {_unknown(whose, ledger, trials)}")
+    having = [trial for trial in found if ledger.model(trial["digest"], soup=True) is not None]
+    if len(having) == 1:
+        return ledger.checkpoint(having[0]["digest"], soup=True)
+    names = ", ".join(sorted(trial["name"] + SUFFIX for trial in having)[:6])
+    remedy = f"name one of {names}" if having else "only a trial with `keep_epochs` has one, where averaging helped"
+    raise InputError(f"{name}: must be the soup of one trial, but {len(having)} of {len(found)} have one; {remedy}")
 
 
 def _averaged(ledger: Ledger, name: str, trials: Sequence[Mapping[str, Any]]) -> Path:

@@ -12,7 +12,8 @@ from orchestrator.evaluation.decisions import Decision
 from orchestrator.evaluation.ensemble import build
 from orchestrator.evaluation.gates import decide
 from orchestrator.evaluation.outoffold import FoldResult, fold_results
-from orchestrator.evaluation.scores import Board, evaluate, study_trials, top, with_trials
+from orchestrator.evaluation.scores import Board, evaluate, has_soup, study_trials, top, with_trials
+from orchestrator.evaluation.soups import SUFFIX, candidates
 from orchestrator.evaluation.tuned import Tuned
 from orchestrator.evaluation.tuning import SILENT, Told, tune
 from orchestrator.execution.admitting import left_out
@@ -126,7 +127,7 @@ def can_result(item: Experiment, study: Study, board: Board) -> bool:
         of = item.thresholds.of
         return bool(top(study, board, (of,) if isinstance(of, str) else of, item.phase))
     if item.ensemble is not None:
-        return len(top(study, board, item.ensemble.pool, item.phase)) >= item.ensemble.least
+        return len(candidates(study, board, item.ensemble, item.phase)) >= item.ensemble.least
     return False
 
 
@@ -145,6 +146,8 @@ def _untrained(item: Experiment, board: Board, ledger: Ledger) -> list[str]:
         state = ledger.record(trial.digest).state
         if not (state == "pruned" or (state == "finished" and trial.digest in board.scores)):
             names.append(trial.name)
+        elif state == "finished" and has_soup(trial.digest, ledger) and trial.digest not in board.soups:
+            names.append(trial.name + SUFFIX)
     if item.unproposed:
         names.append(f"{item.phase}/{item.id} ({len(item.unproposed)} to be proposed)")
     return names

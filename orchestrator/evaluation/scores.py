@@ -10,7 +10,7 @@ Shapes: N images, in the order of the validation set.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -25,6 +25,7 @@ from orchestrator.plan.study import Experiment, Phase, Stat, Study, Top, Trial
 
 Variant = Literal["competition", "official"]
 STATS: Final[tuple[Stat, ...]] = ("hmean", "precision", "recall")
+SOUPS: Final = "soup-"  # begins the key of a soup's scores
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,10 +67,12 @@ class Board:
     Attributes:
         scores: trial digest -> scores; trials that were pruned or failed are not here.
         trials: trial digest -> trial.
+        soups: trial digest -> scores of the soup of its best epochs, where it has one that is not its best checkpoint.
     """
 
     scores: Mapping[str, ImageScores]
     trials: Mapping[str, Trial]
+    soups: Mapping[str, ImageScores] = field(default_factory=dict)
 
     def ranked(self, trials: Iterable[Trial]) -> tuple[Trial, ...]:
         """The finished ones among `trials`, best macro H first, each digest once; ties by digest."""
@@ -80,7 +83,7 @@ class Board:
 def evaluate(
     study: Study, ledger: Ledger, *, on_pages: Callable[[int, int], None] | None = None, compute: bool = True
 ) -> Board:
-    """Score every finished trial of the study; only what the ledger does not hold yet is computed.
+    """Score every finished trial of the study, and its soup; only what the ledger does not hold yet is computed.
 
     Args:
         compute: False leaves trials without scores out instead (a report of a running study starts nothing).
@@ -89,22 +92,30 @@ def evaluate(
     variant = variant_of(study)
     trials = {trial.digest: trial for trial in study_trials(study) if ledger.record(trial.digest).state == "finished"}
     key = f"val-{digest_of(pages)}-{variant}-{SCORES_FORMAT}"
-    scores: dict[str, ImageScores] = {}
-    missing: list[Trial] = []
+    scores: dict[tuple[str, bool], ImageScores] = {}
+    missing: list[tuple[Trial, bool]] = []
     for trial in trials.values():
-        saved = ledger.scores(trial.digest, key)
-        if saved is None:
-            missing.append(trial)
-        else:
-            scores[trial.digest] = ImageScores.from_json(saved)
+        for soup in (False, True) if has_soup(trial.digest, ledger) else (False,):
+            saved = ledger.scores(trial.digest, SOUPS * soup + key)
+            if saved is None:
+                missing.append((trial, soup))
+            else:
+                scores[trial.digest, soup] = ImageScores.from_json(saved)
     if missing and compute:
-        folders = [ledger.best(trial.digest) for trial in missing]
+        folders = [ledger.best(trial.digest, soup=soup) for trial, soup in missing]
         stores = ensure_maps(folders, pages, ledger.workspace, on_pages=on_pages)
         truths = [ground_truth(page.words, variant) for page in pages]
-        for trial, store in zip(missing, stores, strict=True):
-            scores[trial.digest] = _score(trial, store, pages, truths, variant)
-            ledger.put_scores(trial.digest, key, scores[trial.digest].as_json())
-    return Board(scores, {digest: trials[digest] for digest in trials if digest in scores})
+        for (trial, soup), store in zip(missing, stores, strict=True):
+            found = scores[trial.digest, soup] = _score(trial, store, pages, truths, variant)
+            ledger.put_scores(trial.digest, SOUPS * soup + key, found.as_json())
+    plain, soups = ({digest: scores[digest, soup] for digest, kind in scores if kind == soup} for soup in (False, True))
+    return Board(plain, {digest: trials[digest] for digest in trials if digest in plain}, soups)
+
+
+def has_soup(trial: str, ledger: Ledger) -> bool:
+    """Whether a trial has a soup that is another model than its best checkpoint."""
+    soup = ledger.model(trial, soup=True)
+    return soup is not None and soup != ledger.model(trial)
 
 
 def validation_pages(study: Study) -> Sequence[Page]:

@@ -157,13 +157,20 @@ def curve_of(table: Table) -> tuple[tuple[float, float], ...]:
     return tuple(sorted(best.items()))
 
 
-def result_key(study: Study, pool: Sequence[Trial], spec: EnsembleSpec | ThresholdSearch) -> str:
-    """A digest of all that a result depends on: models, images, rules and the other settings of its plan."""
+def result_key(
+    study: Study, pool: Sequence[Trial], spec: EnsembleSpec | ThresholdSearch, soups: Sequence[str] = ()
+) -> str:
+    """A digest of all that a result depends on: models, images, rules and the other settings of its plan.
+
+    Args:
+        soups: digests of the trials whose soups are candidates.
+    """
     pages = validation_pages(study)
     test = study.datasets.test if study.datasets else ()
     settings: list[Any] = []
     if isinstance(spec, EnsembleSpec):
         settings = [list(spec.views), spec.max_members, spec.fusion, spec.weights]
+        settings += [] if spec.soups == "none" else [spec.soups, list(soups)]
     value = [
         FORMAT,
         [trial.digest for trial in pool],

@@ -44,6 +44,7 @@ def expand(plan: Plan, require_data: bool = True, pages: bool = True) -> Study:
     maker = Maker(plan, facts)
     phases = tuple(maker.phase(phase) for phase in _in_order(plan))
     maker.refuse_twins()
+    maker.doubt_soups()
     if maker.faults:
         raise PlanError(maker.faults)
     return Study(

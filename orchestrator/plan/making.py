@@ -93,8 +93,8 @@ class Maker:
             pool = spec.ensemble.pool
             candidates = self.names.scope(pool) if isinstance(pool, Top) else pool
             views, most = tuple(dict.fromkeys(spec.ensemble.views)), spec.ensemble.max_members
-            fusion, weights = spec.ensemble.fusion, spec.ensemble.weights
-            ensemble = EnsembleSpec(candidates, views, most, self.rules(spec.ensemble), fusion, weights)
+            ways = (spec.ensemble.fusion, spec.ensemble.weights, spec.ensemble.soups)
+            ensemble = EnsembleSpec(candidates, views, most, self.rules(spec.ensemble), *ways)
             self.asked.append((ensemble, f"{phase.id}.{spec.id}", loc))
             self.warnings += advice.rules_left_out(self.plan, spec.ensemble, (*loc, "ensemble"), self.baseline)
         else:
@@ -199,6 +199,17 @@ class Maker:
 
     def trial(self, name: str, phase: str, experiment: str, settings: TrialSettings, fold: int | None) -> Trial:
         return make_trial(name, phase, experiment, settings, fold, self.data, self.base_flat)
+
+    def doubt_soups(self) -> None:
+        """Ensembles that ask for soups where no training makes one."""
+        asked = [(loc, rule) for rule, _, loc in self.asked if isinstance(rule, EnsembleSpec) and rule.soups != "none"]
+        derived = [rule.changes for rule, _, _ in self.asked if isinstance(rule, Derive)]
+        some = any(trial.config.keep_epochs for trial, _ in self.made) or any("keep_epochs" in one for one in derived)
+        if some or self.names.outside:
+            return
+        for loc, rule in asked:
+            message = f"`soups: {rule.soups}` finds none: no training here has `keep_epochs`; add `keep_epochs: 5`"
+            self.warnings.append(advice.place(self.plan, (*loc, "ensemble", "soups"), f"{message} to `defaults`"))
 
     def refuse_twins(self) -> None:
         """Two trials of one digest are one training under two names: a lost key, mostly."""

@@ -1,4 +1,4 @@
-"""Whether an ensemble has anything to fuse: several models, or several views of one."""
+"""Whether an ensemble has anything to fuse: several models, several views of one, or its soup."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestrator.plan.tree import Loc
 
 def pools(plan: Plan, spec: ExperimentSpec, names: Names) -> Iterator[tuple[Loc, str]]:
     """Faults of an ensemble's pool and views, each with its place in the experiment."""
-    if spec.ensemble is None or len(set(spec.ensemble.views)) > 1:
+    if spec.ensemble is None or len(set(spec.ensemble.views)) > 1 or spec.ensemble.soups != "none":
         return
     pool, most = spec.ensemble.pool, spec.ensemble.max_members
     models = _top(plan, pool, names) if isinstance(pool, Top) else _listed(plan, pool, names)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator,
 
 from orchestrator.plan.names import Names
 from orchestrator.plan.spelling import nearest
-from orchestrator.plan.study import Stat, WeightsWay
+from orchestrator.plan.study import SoupsWay, Stat, WeightsWay
 from orchestrator.plan.tree import Tree
 from orchestrator.plan.values import (
     STATS,
@@ -245,6 +245,11 @@ class EnsembleSettings(RuleSpec):
     weights: WeightsWay = Field(
         "equal",
         description="equal, or learned (greedy, simplex; auto tries both) and kept only where they surely gain",
+    )
+    soups: SoupsWay = Field(
+        "none",
+        description="the soups of trials with `keep_epochs`: candidates `beside` the trials, or `instead` of them, "
+        "which costs nothing at inference",
     )
 
 

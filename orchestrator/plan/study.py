@@ -16,6 +16,7 @@ from detector.types import Page
 
 Stat = Literal["hmean", "precision", "recall"]
 WeightsWay = Literal["equal", "greedy", "simplex", "auto"]
+SoupsWay = Literal["none", "beside", "instead"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,8 @@ class ThresholdSearch:
 class EnsembleSpec:
     """Members whose maps are fused, or one model's views. `pool` names the candidates; at most `max_members` enter.
 
-    The first of the `views` is taken, the others and learned weights only where they surely gain.
+    The first of the `views` is taken, the others and learned weights only where they surely gain. Soups of the pool's
+    trials are candidates beside them or in their place.
     """
 
     pool: Top | tuple[str, ...]
@@ -146,11 +148,12 @@ class EnsembleSpec:
     rules: tuple[Postprocess, ...]
     fusion: Literal["mean", "geometric", "logit"] = "mean"
     weights: WeightsWay = "equal"
+    soups: SoupsWay = "none"
 
     @property
     def least(self) -> int:
-        """Finished models that it takes: of one in a single view there is nothing to fuse."""
-        return 1 if len(self.views) > 1 else 2
+        """Finished models that it takes: of one in a single view there is nothing to fuse or to choose."""
+        return 1 if len(self.views) > 1 or self.soups != "none" else 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ def work(experiment: Experiment) -> str:
         pool = _top(spec.pool) if isinstance(spec.pool, Top) else ", ".join(spec.pool)
         ways = [f"{spec.weights} weights"] if spec.weights != "equal" else []
         ways += [f"{spec.fusion} fusion"] if spec.fusion != "mean" else []
+        ways += [f"soups {spec.soups}"] if spec.soups != "none" else []
         one = spec.max_members == 1 or (isinstance(spec.pool, Top) and spec.pool.count == 1)
         members = f"the best of {pool} alone" if one else f"up to {spec.max_members} members of {pool}"
         parts = [members, f"views {', '.join(spec.views)}", *ways]

@@ -18,6 +18,7 @@ from orchestrator.evaluation.champion import Champion, read_champion
 from orchestrator.evaluation.decisions import Decision, outcome_cells, score_text, target_text
 from orchestrator.evaluation.history import with_history
 from orchestrator.evaluation.review import Review, review
+from orchestrator.evaluation.soups import soups_of
 from orchestrator.evaluation.statistics import detectable
 from orchestrator.incidents import summary
 from orchestrator.ledger import Ledger
@@ -29,6 +30,7 @@ from orchestrator.report.figures import learning_curves
 from orchestrator.report.folds import folds_blocks
 from orchestrator.report.results import results_blocks
 from orchestrator.report.roadmap import write_outcomes
+from orchestrator.report.soups import soups_blocks
 
 FOLDER = "report"
 
@@ -74,6 +76,7 @@ def compose(state: Review, ledger: Ledger) -> list[Block]:
         blocks.append(Text(f"Phase {name}: waits for a gate that did not pass{_stopped_by(state, name)}."))
     blocks += folds_blocks(state.folds)
     blocks += _trials(state, ledger)
+    blocks += soups_blocks(soups_of(_own_trials(state), state.board, ledger))
     if state.results:
         blocks += [Heading("Thresholds and ensembles"), *results_blocks(state.results)]
     return [*blocks, *_again(state, ledger)]
@@ -133,13 +136,8 @@ def _stopped_by(state: Review, phase: str) -> str:
 
 
 def _trials(state: Review, ledger: Ledger) -> list[Block]:
-    own = {decision.phase for decision in state.decisions} | set(state.waiting)
-    trials: dict[str, Trial] = {}
-    for phase in state.study.phases:
-        if phase.id in own:
-            trials |= {trial.digest: trial for item in phase.experiments for trial in item.trials}
     rows, curves = [], []
-    for trial in sorted(trials.values(), key=lambda trial: _rank(state, trial)):
+    for trial in _own_trials(state):
         record = ledger.record(trial.digest)
         scores = state.board.scores.get(trial.digest)
         numbers = [f"{value:.4f}" for value in scores.summary().values()] if scores else ["-"] * 3
@@ -161,6 +159,16 @@ def _trials(state: Review, ledger: Ledger) -> list[Block]:
     header = ("trial", "state", "H", "P", "R", "epochs", "best", "last H", "seconds", "settings", "why it ended")
     figure = Picture("learning-curves", "H on the validation images by epoch", learning_curves(curves))
     return [Heading("Trials"), Table((*header, "digest"), rows), figure]
+
+
+def _own_trials(state: Review) -> list[Trial]:
+    """The trials of this plan's phases, best first."""
+    own = {decision.phase for decision in state.decisions} | set(state.waiting)
+    trials: dict[str, Trial] = {}
+    for phase in state.study.phases:
+        if phase.id in own:
+            trials |= {trial.digest: trial for item in phase.experiments for trial in item.trials}
+    return sorted(trials.values(), key=lambda trial: _rank(state, trial))
 
 
 def _rank(state: Review, trial: Trial) -> tuple[float, str]:

@@ -16,6 +16,7 @@ from orchestrator.evaluation.decisions import Decision, score_text, target_text
 from orchestrator.evaluation.ensemble import submission_pages
 from orchestrator.evaluation.outoffold import FoldResult
 from orchestrator.evaluation.review import Review, is_chosen
+from orchestrator.evaluation.soups import soups_of
 from orchestrator.evaluation.submitted import tell_submissions
 from orchestrator.evaluation.tuned import Tuned, metrics_of
 from orchestrator.execution.admitting import left_out
@@ -192,6 +193,11 @@ def conclusion(
         if decision.gate is not None and decision.gate.answer is not None and decision.gate.settled:
             lines.append(f"  {decision.gate}")
     lines += [str(result) for result in state.folds]
+    lines += [
+        f"{soup}: surely better"
+        for soup in soups_of(list(state.board.trials.values()), state.board, ledger)
+        if soup.gain is not None and soup.gain.above_zero
+    ]
     for result in state.results:
         verdict = "recommended" if result.recommended else "not recommended"
         lines.append(f"{result.name}: {verdict}; H against {result.rival}: {result.gain}")

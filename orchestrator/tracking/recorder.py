@@ -100,6 +100,7 @@ class Recorder:
                     "max_members": experiment.ensemble.max_members,
                     "fusion": experiment.ensemble.fusion,
                     "weights": experiment.ensemble.weights,
+                    **({} if experiment.ensemble.soups == "none" else {"soups": experiment.ensemble.soups}),
                 },
                 "cost_gpu_h": experiment.cost_gpu_h,
             },
