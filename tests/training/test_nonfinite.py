@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
+import overflowing  # noqa: F401 - registers its encoder, for `losses_of`
 import pytest
 import torch
-from bars import TINY
+from bars import TINY, make_bars
 
 from detector import checkpoint
 from detector.config import Optimizer, Schedule
@@ -65,3 +70,65 @@ def test_a_folder_that_cannot_be_written_hides_nothing(pages, tmp_path):
     (tmp_path / "nan").write_text("in the way")
     with pytest.raises(TrainingFailed, match=r"^the loss is .* in epoch 1 .*; could not be kept: .*nan: File exists$"):
         fit(WILD, pages[:4], pages[4:], Runtime(tmp_path, threads=1))
+
+
+RANKS = """
+import json, sys
+import torch, torch.distributed as dist
+import overflowing
+from detector.errors import TrainingFailed
+from detector.fit import fit
+from detector.training.runtime import Runtime
+from pathlib import Path
+from bars import TINY, make_bars
+rank, home, bad = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+torch.set_num_threads(1)
+dist.init_process_group("gloo", init_method=f"file://{home}/store", rank=rank, world_size=2)
+config = TINY.model_copy(update={"encoder": "overflowing_resnet", "batch_size": 1})
+pages = list(make_bars(home / f"pages{rank}"))
+pages[bad] = overflowing.blacken(pages[bad], home / f"black{rank}")
+epochs = []
+try:
+    fit(config, pages[:4], pages[4:], Runtime(home / "trial", threads=1, every_rank=True), epochs.append)
+    told = "done"
+except TrainingFailed as error:
+    told = str(error)
+(home / f"told.{rank}").write_text(json.dumps([told, len(epochs)]))
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize("bad_rank", [0, 1])
+def test_the_batch_of_the_one_rank_whose_loss_broke_is_kept_and_both_end(tmp_path: Path, bad_rank: int):
+    # 4 pages, 1 at a time on 2 ranks: 2 steps an epoch. The black page is the second that one of the ranks meets, so
+    # its peer's loss in that step is finite.
+    config = TINY.model_copy(update={"encoder": "overflowing_resnet", "batch_size": 1})
+    ranks = [[index for batch in Batches(4, config, World(rank, 2), 1) for _, index in batch] for rank in (0, 1)]
+    bad = ranks[bad_rank][1]
+    for name in ("pages0", "pages1", "black0", "black1"):
+        (tmp_path / name).mkdir()
+    command = [sys.executable, "-c", RANKS]
+    running = [
+        subprocess.Popen([*command, str(rank), str(tmp_path), str(bad)], cwd=Path(__file__).parent) for rank in (0, 1)
+    ]
+    try:
+        assert [rank.wait(240) for rank in running] == [0, 0]  # neither waits for the other for ever
+    finally:
+        for rank in running:
+            rank.kill()
+    told = [json.loads((tmp_path / f"told.{rank}").read_text()) for rank in (0, 1)]
+    place = tmp_path / "trial" / "nan"
+    assert told[0] == told[1] and told[0][1] == 0
+    assert told[0][0].startswith("the loss is nan in epoch 1 at lr ")
+    assert told[0][0].endswith(f"; step 2; its batch, with pictures, is in {place}")
+    file = place / ("batch-rank1.safetensors" if bad_rank else "batch.safetensors")
+    names = {path.name for path in place.iterdir()}
+    page = make_bars(tmp_path / "pages0")[bad]
+    picture = f"{'rank1_' if bad_rank else ''}00_{page.path.stem}.png"
+    assert names == {file.name, "model", picture}  # of the peer nothing
+    step, _ = load_step(file)
+    assert (step.epoch, step.step, step.rank, step.pages) == (1, 2, bad_rank, (page.name,))
+    again = losses_of(file)
+    assert {name: str(value) for name, value in again.items()} == step.losses
+    assert not math.isfinite(again["loss"])
+    assert not (tmp_path / "trial" / "last.safetensors").exists()
