@@ -168,7 +168,8 @@ def forget_left_out(ledger: Ledger, experiment: Experiment, digest: str) -> None
 def _rewrite(ledger: Ledger, experiment: Experiment, changes: Mapping[str, LeftOut | None]) -> None:
     assert experiment.proposals is not None
     kept = ledger.proposals(experiment.proposals.sweep)
-    left_out = {one.digest: one for one in read_left_out(kept)} | changes
+    left_out: dict[str, LeftOut | None] = {one.digest: one for one in read_left_out(kept)}
+    left_out.update(changes)
     rows = read_proposals(kept, experiment.proposals)
     _write(ledger, experiment, rows, [one for one in left_out.values() if one is not None])
 
