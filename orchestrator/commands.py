@@ -146,7 +146,7 @@ def workspace_of(arguments: Namespace) -> Path:
 def states_of(study: Any) -> dict[str, str]:
     """State of every trial that the ledger knows."""
     from orchestrator.ledger import Ledger
-    from orchestrator.plan.preview import digests
+    from orchestrator.plan.rows import digests
 
     ledger = Ledger.open(study.workspace)
     return {key: ledger.record(key).state for key in digests(study) if ledger.trial(key) is not None}

@@ -99,7 +99,7 @@ def study_of(arguments: Namespace) -> Any:
 
 def _of_study(study: Any) -> list[Row]:
     """The plan's trials in its order, and those that were derived from a source while it ran."""
-    from orchestrator.plan.preview import trials
+    from orchestrator.plan.rows import trials
 
     ledger = Ledger.open(study.workspace)
     records = {record.digest: record for record in ledger.records()}

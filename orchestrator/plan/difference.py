@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from orchestrator.plan.preview import NEW, trials
+from orchestrator.plan.rows import NEW, trials
 from orchestrator.plan.settings import flat
 from orchestrator.plan.study import Experiment, Proposals, Study, Trial
 from orchestrator.plan.trials import trial_digest

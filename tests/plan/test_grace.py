@@ -10,7 +10,7 @@ from detector.config import Config
 from orchestrator.plan.expand import expand
 from orchestrator.plan.identity import digest
 from orchestrator.plan.loading import load
-from orchestrator.plan.preview import steps
+from orchestrator.plan.rows import steps
 from orchestrator.plan.settings import flat
 from orchestrator.plan.study import Asha, DataFacts, Trial
 from orchestrator.plan.trials import after_grace, trial_digest
