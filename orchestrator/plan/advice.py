@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from orchestrator.plan import points, space
+from orchestrator.plan.parsing import parse
 from orchestrator.plan.schema import PhaseSpec, Plan, RuleSpec, SweepSpec, TpeSpec
 from orchestrator.plan.settings import TrialSettings, changes_speed, flat, flat_knobs
 from orchestrator.plan.spelling import nearest
 from orchestrator.plan.study import Asha, Stat
-from orchestrator.plan.tree import Loc, parse
+from orchestrator.plan.tree import Loc
 
 # Simulated with Tune's own bracket code, 20 trials, noisy curves, better configs learning slower: the best survives
 # 27 % of the time at grace 1, eta 4; 56 % at grace R/4, eta 2; 79 % with no stopping at all. Hence these limits.

@@ -26,9 +26,10 @@ from orchestrator.plan import checks, references
 from orchestrator.plan.faults import from_pydantic, unknown_setting
 from orchestrator.plan.names import Names
 from orchestrator.plan.overrides import apply, keep, put
+from orchestrator.plan.parsing import parse
 from orchestrator.plan.schema import Origin, Plan
 from orchestrator.plan.settings import groups, leaves
-from orchestrator.plan.tree import Loc, Mark, Tree, dotted, merge, parse
+from orchestrator.plan.tree import Loc, Mark, Tree, dotted, merge
 
 
 def load(path: str | Path, overrides: Sequence[str] = (), only: Sequence[str] = ()) -> Plan:

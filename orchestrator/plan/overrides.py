@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from orchestrator.errors import Fault, PlanError
 from orchestrator.plan.faults import keys_at
+from orchestrator.plan.parsing import fill, parse
 from orchestrator.plan.schema import PhaseSpec, Plan
 from orchestrator.plan.settings import groups, leaves
 from orchestrator.plan.spelling import nearest
-from orchestrator.plan.tree import Loc, Mark, Tree, fill, parse, scalar
+from orchestrator.plan.tree import Loc, Mark, Tree, scalar
 
 _PHASE = ("phases", 0)
 _EXPERIMENT = ("phases", 0, "experiments", 0)

@@ -11,8 +11,8 @@ import pytest
 from orchestrator.plan.expand import expand
 from orchestrator.plan.json_schema import json_schema
 from orchestrator.plan.loading import load
+from orchestrator.plan.parsing import parse
 from orchestrator.plan.study import Study
-from orchestrator.plan.tree import parse
 
 PLANS = Path(__file__).resolve().parents[2] / "plans"
 NAMES = sorted(path.stem for path in PLANS.glob("*.yaml"))

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import Fault
-from orchestrator.plan.tree import Mark, Tree, merge, parse, scalar
+from orchestrator.plan.parsing import parse
+from orchestrator.plan.tree import Mark, Tree, merge, scalar
 
 
 def read(text: str) -> tuple[Tree, list[Fault]]:
