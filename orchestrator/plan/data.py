@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -24,12 +22,10 @@ from detector.types import Page, Word
 from detector.version import TRAINING
 from orchestrator.plan import fold_files
 from orchestrator.plan.folds import RULES, Sheet, assign, sizes_of
-from orchestrator.plan.identity import short
-from orchestrator.plan.schema import DataSpec, FoldSpec, Synthetic
+from orchestrator.plan.schema import DataSpec, FoldSpec
 from orchestrator.plan.study import DataFacts, Datasets
+from orchestrator.plan.synthetic import PARTS, make_synthetic, synthetic_folder
 
-MAKER = 1  # version of the page maker's rules that folders are named by; raise it when equal seeds give other pages
-PARTS = ("train", "val", "test")
 SHOWN = 3  # names in a message
 TWINS = 50  # pairs, each of which has to be looked at
 
@@ -39,7 +35,7 @@ def present(spec: DataSpec, workspace: Path) -> bool:
     if spec.folds is not None and spec.folds.file is not None and not Path(spec.folds.file).is_file():
         return False
     if spec.synthetic is not None:
-        return (_synthetic_folder(spec.synthetic, workspace) / "made.json").is_file()
+        return (synthetic_folder(spec.synthetic, workspace) / "made.json").is_file()
     parts = [part for part in (spec.train, spec.val) if part is not None]
     return all(Path(part.annotations).is_file() and Path(part.images).is_dir() for part in parts)
 
@@ -153,49 +149,6 @@ def folds_digest(datasets: Datasets) -> str:
 
     names = [page.name for page in bare(datasets.train)] if datasets.folds else []
     return fold_files.digest_of(names, datasets.folds)
-
-
-# --- synthetic pages -------------------------------------------------------------------------------------------------
-
-
-def _synthetic_folder(spec: Synthetic, workspace: Path) -> Path:
-    key = short(json.dumps([spec.model_dump(mode="json"), MAKER], sort_keys=True).encode())
-    return workspace / "data" / f"synthetic-{key}"
-
-
-def make_synthetic(spec: Synthetic, workspace: Path) -> Path:
-    """The folder with `train`, `val` and `test`, made whole or not at all, once."""
-    folder = _synthetic_folder(spec, workspace)
-    if (folder / "made.json").is_file():
-        return folder
-    from detector.data.synthetic import make_pages  # draws with OpenCV and Pillow: loaded where pages are made
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=".synthetic-", dir=folder.parent))
-    try:
-        for index, part in enumerate(PARTS):
-            count = int(getattr(spec, part))
-            if count:
-                # Three seeds a plan's seed, so that neighbouring plan seeds share no pages either.
-                make_pages(draft / part, count, seed=spec.seed * len(PARTS) + index, size=spec.size, prefix=part)
-        write_json(draft / "made.json", spec.model_dump(mode="json"))
-        draft.chmod(0o777 & ~_umask())
-        if folder.exists():  # a broken rest without made.json
-            shutil.rmtree(folder, ignore_errors=True)
-        try:
-            draft.rename(folder)
-        except OSError:
-            if not (folder / "made.json").is_file():  # else another process was faster with equal pages
-                raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return folder
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from detector.errors import DataError
-from orchestrator.plan.data import facts_of, folds_digest, make_synthetic, present, read_datasets, read_facts
+from orchestrator.plan.data import facts_of, folds_digest, present, read_datasets, read_facts
 from orchestrator.plan.schema import DataSpec, Synthetic
+from orchestrator.plan.synthetic import make_synthetic
 
 
 def spec(folder: Path, folds: int | None = None) -> DataSpec:
