@@ -19,7 +19,7 @@ from detector.errors import DataError
 from detector.files import read_json, write_json
 from detector.types import Page
 from orchestrator.plan.data import image_hashes, read_datasets, state_of
-from orchestrator.plan.schema import DataSpec
+from orchestrator.plan.schema_data import DataSpec
 from orchestrator.plan.study import Datasets
 
 FORMAT: Final = 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from detector.files import write_json
 from orchestrator.plan.identity import short
-from orchestrator.plan.schema import Synthetic
+from orchestrator.plan.schema_data import Synthetic
 
 MAKER = 1  # version of the page maker's rules that folders are named by; raise it when equal seeds give other pages
 PARTS = ("train", "val", "test")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from detector.errors import DataError
 from orchestrator.plan.data import facts_of, folds_digest, present, read_datasets, read_facts
-from orchestrator.plan.schema import DataSpec, Synthetic
+from orchestrator.plan.schema_data import DataSpec, Synthetic
 from orchestrator.plan.synthetic import make_synthetic
 
 

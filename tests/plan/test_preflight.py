@@ -14,7 +14,7 @@ from detector.errors import DataError
 from orchestrator.__main__ import main
 from orchestrator.plan.data import read_datasets
 from orchestrator.plan.preflight import Preflight, Sizes, Twin, preflight
-from orchestrator.plan.schema import DataSpec
+from orchestrator.plan.schema_data import DataSpec
 
 SHADES = {"train": {"a.png": 1, "b.png": 2, "c.png": 3, "d.png": 4}, "val": {"e.png": 5}, "test": {"f.png": 6}}
 
