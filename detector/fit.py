@@ -35,7 +35,7 @@ from detector.training.batches import Batches
 from detector.training.compiling import compile_forward
 from detector.training.gradients import PARTS, Batch, Gradients
 from detector.training.kept import Kept, forget_kept, place_of, with_epoch
-from detector.training.memory import keep_heap
+from detector.training.memory import keep_heap, trim_heap
 from detector.training.micro import Micro, OutOfMemory, forget_micro, halve, noticing, read_micro
 from detector.training.nonfinite import Step, keep
 from detector.training.optimizer import adamw
@@ -76,11 +76,14 @@ def fit(
     micro = read_micro(runtime.folder, config.batch_size)
     while True:
         try:
-            return _fit(config, train_pages, val_pages, runtime, report, world, micro)
+            result = _fit(config, train_pages, val_pages, runtime, report, world, micro)
         except OutOfMemory as trouble:
             micro = halve(runtime.folder, micro, trouble)  # a second time it raises
             if world.size > 1:
                 raise StartAgain(str(micro)) from trouble
+        else:
+            trim_heap()
+            return result
         # Behind the handler: the exception held what was computed so far, and with it the memory.
         gc.collect()
         if torch.device(runtime.device).type == "cuda":
