@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from orchestrator.plan import points, space
 from orchestrator.plan.parsing import parse
+from orchestrator.plan.pools import idle_ways
 from orchestrator.plan.schema import PhaseSpec, Plan, RuleSpec, SweepSpec, TpeSpec
 from orchestrator.plan.settings import TrialSettings, changes_speed, flat, flat_knobs
 from orchestrator.plan.spelling import nearest
@@ -170,6 +171,10 @@ def plan_warnings(plan: Plan) -> Iterable[str]:
                 _home(plan, phase),
                 "no `data.test`: the submission file will hold the validation images",
             )
+        for item in phase.experiments:
+            where = plan.origin.tree.by_id((*_home(plan, phase), "experiments"), item.id)
+            for loc, doubt in idle_ways(plan, item, plan.origin.names):
+                yield place(plan, (*where, *loc), doubt)
     yield from _unheard_of(plan)
 
 

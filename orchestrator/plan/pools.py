@@ -1,4 +1,4 @@
-"""Whether an ensemble has anything to fuse: several models, several views of one, or its soup."""
+"""Whether an ensemble has anything to fuse (several models, several views of one, or its soup), and what is idle."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from orchestrator.plan import points, space
 from orchestrator.plan.names import Names
-from orchestrator.plan.schema import ExperimentSpec, Plan
+from orchestrator.plan.schema import EnsembleSettings, ExperimentSpec, Plan
 from orchestrator.plan.study import Top
 from orchestrator.plan.tree import Loc
 
@@ -16,8 +16,7 @@ def pools(plan: Plan, spec: ExperimentSpec, names: Names) -> Iterator[tuple[Loc,
     if spec.ensemble is None or len(set(spec.ensemble.views)) > 1 or spec.ensemble.soups != "none":
         return
     pool, most = spec.ensemble.pool, spec.ensemble.max_members
-    models = _top(plan, pool, names) if isinstance(pool, Top) else _listed(plan, pool, names)
-    if most > 1 and (models is None or models > 1):
+    if _members(plan, spec.ensemble, names) != 1:
         return
     of = f'"top({pool.scope}, 1)"' if isinstance(pool, Top) else pool[0]
     views = ", ".join(spec.ensemble.views)
@@ -27,6 +26,25 @@ def pools(plan: Plan, spec: ExperimentSpec, names: Names) -> Iterator[tuple[Loc,
         f"two models or two views must be there to fuse, {held} and `views: [{views}]`; add views, such as "
         f"[{views}, scale 0.8], or members; the thresholds of one model are searched by `thresholds: {{of: {of}}}`",
     )
+
+
+def idle_ways(plan: Plan, spec: ExperimentSpec, names: Names) -> Iterator[tuple[Loc, str]]:
+    """Settings of several members where there can be one only."""
+    if spec.ensemble is None or _members(plan, spec.ensemble, names) != 1:
+        return
+    for key in ("fusion", "weights"):
+        field = type(spec.ensemble).model_fields[key]
+        if getattr(spec.ensemble, key) != field.default:
+            yield ("ensemble", key), f"`{key}` changes nothing here: a single model weighs 1"
+
+
+def _members(plan: Plan, spec: EnsembleSettings, names: Names) -> int | None:
+    """Members that an ensemble may have at most; None where nobody knows."""
+    pool = spec.pool
+    models = _top(plan, pool, names) if isinstance(pool, Top) else _listed(plan, pool, names)
+    if models is not None and spec.soups == "beside":
+        models *= 2
+    return spec.max_members if models is None else min(models, spec.max_members)
 
 
 def _top(plan: Plan, top: Top, names: Names) -> int | None:
