@@ -25,7 +25,7 @@ from typing import Any, Final, cast
 from urllib.parse import unquote
 
 from detector.files import read_json, write_json
-from detector.training.kept import KEPT, SOUP
+from detector.training.kept import KEPT, SOUP, forget_kept
 from orchestrator import incidents
 from orchestrator.errors import LedgerError
 from orchestrator.plan.study import Trial
@@ -199,9 +199,10 @@ class Ledger(Place):
         if self.mirror is not None:  # with what was told of it before (incidents, a traceback), but not its epochs
             told = [path for path in folder.iterdir() if path.is_file() and path.name not in TRAINED]
             self.keep(*told, folder / SOUP, folder / "state.json")
-            if state == "finished":  # the soup is made
-                for path in self.mirror.sizes(f"trials/{digest}/{KEPT}/"):
-                    self.mirror.remove(path)
+        if state in ("finished", "pruned"):  # the soup is made, or never will be
+            forget_kept(folder)
+            for path in self.mirror.sizes(f"trials/{digest}/{KEPT}/") if self.mirror else ():
+                self.mirror.remove(path)
 
     def put_scores(self, digest: str, key: str, data: Any) -> None:
         """Keep an evaluation of a trial, as JSON, under any `key`."""

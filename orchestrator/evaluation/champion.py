@@ -101,7 +101,8 @@ def _ensemble(
     if not recommended:
         return None
     winner = max(recommended, key=lambda result: result.crossfitted.mean("hmean"))
-    what = f"{len(winner.members)} members" if len(winner.members) > 1 else f"views {', '.join(winner.views)}"
+    one = winner.members[0].name if winner.members[0].soup else f"views {', '.join(winner.views)}"
+    what = f"{len(winner.members)} members" if len(winner.members) > 1 else one
     rival = winner.rival if winner.alone else f"the best single model {winner.rival}"
     why = f"{what}; H, cross-fitted, against {rival}: {winner.gain} on {winner.gain.count} images"
     path = winner.folder.relative_to(ledger.workspace).as_posix()

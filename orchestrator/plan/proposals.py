@@ -21,6 +21,8 @@ from orchestrator.plan.study import DataFacts, Experiment, Proposals, Study, Tri
 from orchestrator.plan.trials import after_grace, base_settings, make_trial, swept_name
 
 FORMAT = 2  #  1 knew neither of refused points nor of what a plan's limits left out
+# Settings that came after the first proposals: at this value sweeps are what they were without them.
+LATER = {"keep_epochs": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +129,11 @@ def _identity(
 ) -> str:
     """Of a sweep's proposals; not of its length, its stops or its name, which leave them as they were."""
     assert sweep.search is not None and sweep.search.tpe is not None
+    settings = validate(base).model_dump(mode="json", exclude={"resources"})
     parts = {
         "space": {key: space.plain(found) for key, found in axes.items()},
         "search": [sweep.seed, starts, sweep.search.tpe.candidates],
-        "base": validate(base).model_dump(mode="json", exclude={"resources"}),
+        "base": {key: value for key, value in settings.items() if key not in LATER or value != LATER[key]},
         "data": UNKNOWN_DATA if data is None else data.digest,
         "training": TRAINING,
     }

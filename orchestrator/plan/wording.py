@@ -30,7 +30,8 @@ def work(experiment: Experiment) -> str:
         ways = [f"{spec.weights} weights"] if spec.weights != "equal" else []
         ways += [f"{spec.fusion} fusion"] if spec.fusion != "mean" else []
         ways += [f"soups {spec.soups}"] if spec.soups != "none" else []
-        one = spec.max_members == 1 or (isinstance(spec.pool, Top) and spec.pool.count == 1)
+        single = isinstance(spec.pool, Top) and spec.pool.count == 1 and spec.soups != "beside"
+        one = spec.max_members == 1 or single
         members = f"the best of {pool} alone" if one else f"up to {spec.max_members} members of {pool}"
         parts = [members, f"views {', '.join(spec.views)}", *ways]
         return "; ".join([*parts, _rules(spec.rules)])

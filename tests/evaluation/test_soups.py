@@ -126,6 +126,7 @@ def test_a_soup_alone_is_held_against_its_trial_and_may_become_champion(
     assert again is not None and again.members == result.members and again.as_json() == result.as_json()
     champion = crown(study, ledger, board, [result])
     assert champion is not None and (champion.kind, champion.name) == ("ensemble", "p/both")
+    assert champion.why.startswith("p/a+soup; H, cross-fitted, against the best single model p/a: +0.1429")
     local = local_of(ledger.workspace, about.as_json())
     assert local is not None and local.what == "cross-fitted" and local.hmean == pytest.approx(1.0)
 

@@ -55,6 +55,14 @@ def having(found: Study, points: list[dict[str, Any]]) -> Study:
     return with_proposals(found, {rule.sweep: kept}.get)
 
 
+def test_settings_that_came_later_leave_a_sweep_its_proposals(tmp_path: Path) -> None:
+    # Pinned as it was before there were `keep_epochs`: what such a sweep has proposed stays its own.
+    plain = sweep(study(tmp_path)).proposals
+    other = sweep(study(tmp_path, "defaults.keep_epochs=3")).proposals
+    assert plain is not None and other is not None
+    assert plain.sweep == "83b1e04698134e89" != other.sweep
+
+
 def test_the_starts_are_those_of_a_random_search(tmp_path: Path) -> None:
     tpe, random = (sweep(study(tmp_path, f"one.lr.sweep.search={search}")) for search in ("tpe", "random"))
     assert random.proposals is None and len(random.trials) == 20

@@ -77,6 +77,15 @@ def test_kept_epochs_go_with_the_state_and_soups_with_the_weights(
     assert gc(capsys, plan, "--keep", "2")["items"] == []
 
 
+def test_a_trial_that_was_pruned_keeps_no_epochs(plan: Path) -> None:
+    _, ledger, trials = study_of(plan)
+    digest = trials["one/b"].digest
+    ledger.set_state(digest, "queued", "interrupted")
+    assert (ledger.folder(digest) / "kept" / "0" / WEIGHTS).exists()
+    ledger.set_state(digest, "pruned", "rung")
+    assert not (ledger.folder(digest) / "kept").exists()
+
+
 def test_a_soup_that_is_not_scored_stays(plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, ledger, trials = study_of(plan)
     for path in (ledger.folder(trials["one/a-seed0"].digest) / "scores").glob("soup-*"):
