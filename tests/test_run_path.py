@@ -42,6 +42,7 @@ phases:
       - {{id: again, what: another seed, from: "top(one, 1)", seeds: [7]}}
       - {{id: rules, thresholds: {{of: fast, thresh: [0.2, 0.3], box_thresh: [0.3, 0.5]}}}}
       - {{id: both, ensemble: {{pool: "top(all, 3)", max_members: 2, thresh: [0.2, 0.3], box_thresh: [0.3]}}}}
+      - {{id: turned, ensemble: {{pool: "top(one, 1)", views: [identity, hflip], thresh: [0.2, 0.3]}}}}
 {more}
 """
 GATE = """
@@ -110,7 +111,12 @@ def test_a_plan_is_interrupted_carried_on_and_finished(home: Path) -> None:
     assert len(list(workspace.glob("trials/*/pictures/*.jpg"))) == 9
     events = [json.loads(line) for line in journal.read_text().splitlines()]
     kinds = [event["kind"] for event in events]
-    assert kinds.count("trial_ended") == 3 and kinds.count("decision") == 1 and kinds.count("ensemble") == 2
+    assert kinds.count("trial_ended") == 3 and kinds.count("decision") == 1 and kinds.count("ensemble") == 3
+    assert "| hflip | +0.0000 " in report and "does not pay for its time, leave it out" in report
+    assert "one/turned: not recommended; H against" in done.stdout and " without views: +0.0000" in done.stdout
+    assert "views that do not pay for their time: hflip" in done.stdout
+    assert (workspace / "ensembles" / "one-turned" / "submission.csv").exists()
+    assert not list((workspace / "maps").glob("scored-*"))
     assert [event["state"] for event in events if event["kind"] == "finished"] == ["interrupted", "done"]
 
 
