@@ -12,10 +12,9 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,10 +22,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from detector import checkpoint
 from detector.config import Config
 from detector.data.dataset import TrainSet, start_worker
-from detector.data.word_counts import word_counts
 from detector.errors import DataError, StartAgain, TrainingFailed
 from detector.model.detector import Detector, build
 from detector.model.pointwise import prefer_onednn
@@ -34,12 +31,13 @@ from detector.training.average import Average
 from detector.training.batches import Batches
 from detector.training.compiling import compile_forward
 from detector.training.gradients import PARTS, Batch, Gradients
-from detector.training.kept import Kept, forget_kept, place_of, with_epoch
+from detector.training.kept import forget_kept
 from detector.training.memory import keep_heap, trim_heap
 from detector.training.micro import Micro, OutOfMemory, forget_micro, halve, noticing, read_micro
 from detector.training.nonfinite import Step, keep
 from detector.training.optimizer import adamw
 from detector.training.runtime import Epoch, FitResult, Runtime
+from detector.training.saving import Checkpoints
 from detector.training.schedule import learning_rate, steps_per_epoch
 from detector.training.soup import cook, forget_soup
 from detector.training.state import Progress, load_state, save_state
@@ -125,16 +123,18 @@ def _fit(
     """`fit`, with `micro.images` of a batch at a time."""
     training = _Training(config, train_pages, runtime, world, micro)
     validator = Validator(val_pages, config, world)
+    checkpoints = Checkpoints(runtime.folder, config, train_pages, micro, world)
     progress = training.restore()
     while (reason := over(progress.epoch, progress.best_epoch, config)) is None:
         started, number = time.perf_counter(), progress.epoch + 1
         losses = training.epoch(number)
-        scores = validator.metrics(training.evaluated())
+        model = training.evaluated()
+        scores = validator.metrics(model)
         is_best = improves(scores["hmean"], progress.best.get("hmean"), config)
         if is_best:
             progress.best_epoch, progress.best = number, scores
-            training.save("best", number, scores)
-        progress.kept = training.keep(number, scores, progress.kept)
+            checkpoints.save("best", model, number, scores)
+        progress.kept = checkpoints.keep(progress.kept, model, number, scores)
         seconds = time.perf_counter() - started
         extra = {"best_hmean": progress.best["hmean"], "lr": training.lr, "epoch_seconds": seconds}
         if micro.halved:
@@ -145,7 +145,8 @@ def _fit(
         progress.epoch = number
         training.save_last(progress)
     if config.keep_epochs:
-        training.cook(progress.kept, validator)
+        device = torch.device(runtime.device)
+        cook(runtime.folder, progress.kept, config, device, train_pages, validator, world, checkpoints.facts)
     return FitResult(progress.epoch, progress.best_epoch, progress.best, reason, runtime.folder / "best")
 
 
@@ -209,31 +210,6 @@ class _Training:
     def _kept(self) -> Detector:
         """The model that is validated and whose best epoch is kept."""
         return self._average.model if self._average else self._detector
-
-    @property
-    def _facts(self) -> dict[str, Any]:
-        """What a checkpoint says of the training that it is of."""
-        facts: dict[str, Any] = {"micro_batch": self._micro.images} if self._micro.halved else {}
-        return facts | ({"train": counts.as_json()} if (counts := word_counts(self._pages)) else {})
-
-    def save(self, place: str, number: int, scores: Mapping[str, float]) -> None:
-        """A checkpoint of an epoch, in the training's folder."""
-        if self._world.is_first:
-            facts = {"epoch": number, "metrics": dict(scores), **self._facts}
-            checkpoint.save(self._runtime.folder / place, self._kept, self._config, facts)
-
-    def keep(self, number: int, scores: Mapping[str, float], kept: Sequence[Kept]) -> tuple[Kept, ...]:
-        """What is kept for a soup after an epoch, whose weights are saved if they are among it."""
-        kept = with_epoch(kept, number, scores["hmean"], self._config.keep_epochs)
-        for one in kept:
-            if one.epoch == number:
-                self.save(place_of(one), number, scores)
-        return kept
-
-    def cook(self, kept: Sequence[Kept], validator: Validator) -> None:
-        """Make the soup of the epochs that were kept."""
-        where = (self._runtime.folder, kept, self._config, self._device, self._pages)
-        cook(*where, validator, self._world, self._facts)
 
     def save_last(self, progress: Progress) -> None:
         if self._world.is_first:
