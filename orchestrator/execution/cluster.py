@@ -131,7 +131,7 @@ def connect(cpus: int | None = None) -> None:
                 logging_level=logging.ERROR,
                 runtime_env=_quoted_python(),
             )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         where = f"RAY_ADDRESS={address}" if address else "a cluster on this machine"
         reason = str(error).strip().splitlines()[0]
         raise ClusterError(

@@ -82,6 +82,7 @@ class _Watch:
 
     def __init__(self) -> None:
         self.over = threading.Event()
+        self._heard = False
         threading.Thread(target=self._look, name="cluster", daemon=True).start()
 
     @contextmanager
@@ -96,9 +97,11 @@ class _Watch:
                 raise Gone
 
         old = signal.signal(signal.SIGUSR1, leave)
+        self._heard = True
         try:
             yield
         finally:
+            self._heard = False
             self.over.set()  # before the handler is another's
             signal.signal(signal.SIGUSR1, old if old is not None else signal.SIG_DFL)
 
@@ -113,7 +116,7 @@ class _Watch:
                 break
         else:
             return
-        with suppress(RuntimeError, ProcessLookupError):
+        if self._heard:  # unheard it would end the process
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
         if not self.over.wait(LEAVE_S):
             _leave()
@@ -141,21 +144,22 @@ def _silent() -> str:
     node = ray._private.worker._global_node if ray.is_initialized() else None
     if node is None:  # not connected, or by Ray Client (ray://), which looks for itself
         return ""
-    if not _connects(socket.AF_UNIX, node.raylet_socket_name):
-        return "raylet"
+    if isinstance(_refusal(socket.AF_UNIX, node.raylet_socket_name), (ConnectionRefusedError, FileNotFoundError)):
+        return "raylet"  # one that is only busy lets wait
     host, _, port = node.gcs_address.rpartition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return "" if _connects(family, (host.strip("[]"), int(port))) else "head"
+    return "" if _refusal(family, (host.strip("[]"), int(port))) is None else "head"
 
 
-def _connects(family: int, address: str | tuple[str, int]) -> bool:
+def _refusal(family: int, address: str | tuple[str, int]) -> OSError | None:
+    """Why nothing can be connected to there; None where it can."""
     try:
         with socket.socket(family, socket.SOCK_STREAM) as one:
             one.settimeout(CONNECT_S)
             one.connect(address)
-    except OSError:
-        return False
-    return True
+    except OSError as error:
+        return error
+    return None
 
 
 def _message() -> str:

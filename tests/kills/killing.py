@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psutil
+from machines import OPEN
 
 from orchestrator.ledger import Ledger
 from orchestrator.tracking import store
@@ -26,11 +27,44 @@ TIMINGS = ("seconds", "_ms")
 ENOUGH_S = 1500.0
 
 
-class Run:
-    """One process of `python -m orchestrator PLAN`, in a session of its own."""
+PLAN = """
+roadmap: tiny
+concurrent: 1
+data:
+  synthetic: {train: 6, val: 4, test: 2, size: 192}
+defaults:
+  encoder: mobilenetv3_small_050
+  encoder_weights: none
+  inner_channels: 16
+  output_channels: 16
+  image_size: 192
+  batch_size: 2
+  max_epochs: 3
+phases:
+  - id: one
+    experiments:
+      - {id: baseline}
+      - id: rates
+        sweep:
+          space: {optimizer.lr: "loguniform(0.002, 0.01)"}
+          trials: 3
+          search: {tpe: {starts: 2}}
+          stop: {asha: {grace: 1, eta: 2}}
+      - {id: ranks, set: {batch_size: 1, workers: 2, max_epochs: 10}}  # long enough to be met
+      - {id: both, ensemble: {pool: "top(all, 2)", max_members: 2, thresh: [0.2, 0.3], box_thresh: [0.3]}}
+"""
 
-    def __init__(self, home: Path, plan: Path, *words: str) -> None:
+
+class Run:
+    """One process of `python -m orchestrator PLAN`, in a session of its own.
+
+    Args:
+        cluster: of RAY_ADDRESS; without it the run starts one of its own.
+    """
+
+    def __init__(self, home: Path, plan: Path, *words: str, cluster: str = "") -> None:
         taken = {"ORCHESTRATOR_WORKSPACE": str(home), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        taken |= OPEN | {"RAY_ADDRESS": cluster} if cluster else {}
         known = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "MLFLOW_"))}
         home.mkdir(exist_ok=True)
         self._told = home / "told.txt"
@@ -115,6 +149,16 @@ def run_and_kill(home: Path, plan: Path, words: tuple[str, ...], victims: list[V
 def epochs(home: Path) -> int:
     """How many epochs the ledger holds."""
     return sum(path.read_bytes().count(b"\n") for path in home.glob("*/trials/*/epochs.jsonl"))
+
+
+def compare(alone: Path, killed: Path) -> None:
+    """Both homes hold the same ledger, the same files of results and the same MLflow runs."""
+    (first,), (second,) = alone.glob("*/ledger.json"), killed.glob("*/ledger.json")
+    assert ledger_of(second.parent) == ledger_of(first.parent)
+    results = results_of(first.parent)
+    assert any(name.endswith(".safetensors") for name in results)
+    assert results_of(second.parent) == results
+    assert runs_of(second.parent) == runs_of(first.parent)
 
 
 def ledger_of(workspace: Path) -> dict[str, Any]:

@@ -9,44 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from killing import ROOT, Run, Victim, epochs, ledger_of, results_of, run_and_kill, runs_of
-
-PLAN = """
-roadmap: tiny
-concurrent: 1
-data:
-  synthetic: {train: 6, val: 4, test: 2, size: 192}
-defaults:
-  encoder: mobilenetv3_small_050
-  encoder_weights: none
-  inner_channels: 16
-  output_channels: 16
-  image_size: 192
-  batch_size: 2
-  max_epochs: 3
-phases:
-  - id: one
-    experiments:
-      - {id: baseline}
-      - id: rates
-        sweep:
-          space: {optimizer.lr: "loguniform(0.002, 0.01)"}
-          trials: 3
-          search: {tpe: {starts: 2}}
-          stop: {asha: {grace: 1, eta: 2}}
-      - {id: ranks, set: {batch_size: 1, workers: 2, max_epochs: 10}}  # long enough to be met
-      - {id: both, ensemble: {pool: "top(all, 2)", max_members: 2, thresh: [0.2, 0.3], box_thresh: [0.3]}}
-"""
-
-
-def compare(alone: Path, killed: Path) -> None:
-    """Both homes hold the same ledger, the same files of results and the same MLflow runs."""
-    (first,), (second,) = alone.glob("*/ledger.json"), killed.glob("*/ledger.json")
-    assert ledger_of(second.parent) == ledger_of(first.parent)
-    results = results_of(first.parent)
-    assert any(name.endswith(".safetensors") for name in results)
-    assert results_of(second.parent) == results
-    assert runs_of(second.parent) == runs_of(first.parent)
+from killing import PLAN, ROOT, Run, Victim, compare, epochs, run_and_kill
 
 
 def test_a_small_plan_survives_the_death_of_each_process(tmp_path: Path):
