@@ -22,6 +22,7 @@ from detector.files import read_json, write_json
 from detector.inference.described import Described, describe
 from orchestrator.errors import LedgerError
 from orchestrator.evaluation.local import Local
+from orchestrator.storage.places import Place
 from orchestrator.storage.stores import FolderStore
 
 if TYPE_CHECKING:
@@ -124,7 +125,9 @@ def file_facts(path: Path) -> FileFacts:
 def note_made(workspace: Path, path: Path, about: Described, origin: str, now: str) -> Made:
     """Keep which model made a submission file."""
     made = Made(file_facts(path), about.as_json(), origin, str(path), now)
-    write_json(workspace / PREDICTIONS / f"{made.file.content}.json", {"format": FORMAT, **asdict(made)})
+    record = workspace / PREDICTIONS / f"{made.file.content}.json"
+    write_json(record, {"format": FORMAT, **asdict(made)})
+    Place.of(workspace).keep(record)
     return made
 
 
@@ -160,12 +163,15 @@ def submissions(workspace: Path) -> tuple[Submission, ...]:
 
 
 def add_submission(workspace: Path, value: Submission) -> Submission:
-    """Append a submission; its number is given here. Of several processes each gets its own."""
-    store = FolderStore(workspace)
+    """Append a submission; its number is given here. Of several processes, on any machines, each gets its own."""
+    place = Place.of(workspace)
     while True:
+        place.bring_folder(SUBMISSIONS)
         number = max((found.number for found in submissions(workspace)), default=0) + 1
         record = {"format": FORMAT, **asdict(value), "number": number}
-        if store.create(f"{SUBMISSIONS}/{number:06d}.json", json.dumps(record, ensure_ascii=False).encode() + b"\n"):
+        data = json.dumps(record, ensure_ascii=False).encode() + b"\n"
+        if place.store.create(f"{SUBMISSIONS}/{number:06d}.json", data):
+            place.bring_folder(SUBMISSIONS)
             return _read(workspace / SUBMISSIONS / f"{number:06d}.json")
 
 
