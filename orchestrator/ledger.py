@@ -201,8 +201,9 @@ class Ledger(Place):
             self.keep(*told, folder / SOUP, folder / "state.json")
         if state in ("finished", "pruned"):  # the soup is made, or never will be
             forget_kept(folder)
-            for path in self.mirror.sizes(f"trials/{digest}/{KEPT}/") if self.mirror else ():
-                self.mirror.remove(path)
+            stored = self.mirror.sizes(f"trials/{digest}/{KEPT}/") if self.mirror is not None else {}
+            for path in stored:
+                self.remove(path)
 
     def put_scores(self, digest: str, key: str, data: Any) -> None:
         """Keep an evaluation of a trial, as JSON, under any `key`."""
