@@ -91,8 +91,7 @@ class Ledger(Place):
 
     def fetch(self, digest: str) -> Path:
         """The folder of a trial, with all that other machines did to it, its weights included."""
-        if self.mirror is not None:
-            self.mirror.bring(f"trials/{digest}/", weights=True)
+        self.bring_folder(f"trials/{digest}", weights=True)
         return self.folder(digest)
 
     def folder(self, digest: str) -> Path:
@@ -201,8 +200,7 @@ class Ledger(Place):
             self.keep(*told, folder / SOUP, folder / "state.json")
         if state in ("finished", "pruned"):  # the soup is made, or never will be
             forget_kept(folder)
-            stored = self.mirror.sizes(f"trials/{digest}/{KEPT}/") if self.mirror is not None else {}
-            for path in stored:
+            for path in self.stored(f"trials/{digest}/{KEPT}/"):
                 self.remove(path)
 
     def put_scores(self, digest: str, key: str, data: Any) -> None:
@@ -251,8 +249,7 @@ class Ledger(Place):
     def best(self, digest: str, *, soup: bool = False) -> Path:
         """The folder of a trial's best checkpoint, or of its soup; its weights are here, unless `gc` has freed them."""
         name = SOUP if soup else "best"
-        if self.mirror is not None:
-            self.mirror.bring(f"trials/{digest}/{name}/", weights=True)
+        self.bring_folder(f"trials/{digest}/{name}", weights=True)
         return self.folder(digest) / name
 
     def checkpoint(self, digest: str, *, soup: bool = False) -> Path:

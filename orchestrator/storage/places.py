@@ -58,14 +58,14 @@ class Place:
         if self.mirror is not None:
             self.mirror.keep(*paths)
 
-    def bring_folder(self, name: str) -> None:
-        """Bring what changed in a folder of a mirrored workspace, but for weights. Else nothing to do."""
+    def bring_folder(self, name: str, *, weights: bool = False) -> None:
+        """Bring what changed in a folder of a mirrored workspace, but for weights unless told. Else nothing to do."""
         if self.mirror is not None:
-            self.mirror.bring(f"{name}/")
+            self.mirror.bring(f"{name}/", weights=weights)
 
-    def stored(self) -> Mapping[Path, int]:
+    def stored(self, head: str = "trials/") -> Mapping[Path, int]:
         """The files of trials in the store of a mirrored workspace, with their bytes; of others there is no store."""
-        return self.mirror.sizes("trials/") if self.mirror else {}
+        return self.mirror.sizes(head) if self.mirror else {}
 
     def remove(self, path: Path) -> None:
         """Remove a file, from the store of a mirrored workspace, too."""
