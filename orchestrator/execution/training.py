@@ -22,7 +22,8 @@ from orchestrator.execution.asha import EPOCH, VALUE
 from orchestrator.execution.cluster import Need
 from orchestrator.execution.retries import note_half, settle
 from orchestrator.ledger import Ledger
-from orchestrator.plan.study import Datasets, Trial
+from orchestrator.plan.datasets import Datasets
+from orchestrator.plan.study import Trial
 from orchestrator.records import EpochRow
 from orchestrator.storage.places import Sent, send
 

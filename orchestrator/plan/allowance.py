@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from orchestrator.plan.datasets import DataFacts
 from orchestrator.plan.pace import Pace, Paces, Past, gpus_of
-from orchestrator.plan.study import DataFacts, Experiment, Study, Trial
+from orchestrator.plan.study import Experiment, Study, Trial
 
 LEFT_OUT: Final = "left out: "  # how the ledger's reason of such a trial begins
 SLACK_H: Final = 1e-9

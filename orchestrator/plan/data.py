@@ -21,9 +21,9 @@ from detector.files import read_json, write_json
 from detector.types import Page, Word
 from detector.version import TRAINING
 from orchestrator.plan import fold_files
+from orchestrator.plan.datasets import DataFacts, Datasets
 from orchestrator.plan.folds import RULES, Sheet, assign, sizes_of
 from orchestrator.plan.schema_data import DataSpec, FoldSpec
-from orchestrator.plan.study import DataFacts, Datasets
 from orchestrator.plan.synthetic import PARTS, make_synthetic, synthetic_folder
 
 SHOWN = 3  # names in a message

@@ -14,11 +14,12 @@ from detector.config import Config
 from orchestrator.errors import Fault, PlanError
 from orchestrator.plan.advice import plan_warnings
 from orchestrator.plan.data import facts_of, present, read_datasets, read_facts
+from orchestrator.plan.datasets import Datasets
 from orchestrator.plan.faults import message_of
 from orchestrator.plan.making import Maker
 from orchestrator.plan.schema import PhaseSpec, Plan
 from orchestrator.plan.settings import flat, overlay
-from orchestrator.plan.study import Datasets, Experiment, Study, Trial, derived_name
+from orchestrator.plan.study import Experiment, Study, Trial, derived_name
 from orchestrator.plan.trials import base_settings, differences, trial_digest
 from orchestrator.storage.mirror import is_url, mirror_of
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from detector.config import Postprocess
 from orchestrator.errors import Fault
 from orchestrator.plan import advice, points, space, twins
+from orchestrator.plan.datasets import DataFacts
 from orchestrator.plan.faults import message_of
 from orchestrator.plan.proposals import proposals_of
 from orchestrator.plan.references import all_folds
@@ -19,7 +20,6 @@ from orchestrator.plan.settings import TrialSettings, flat, nested, overlay, val
 from orchestrator.plan.study import (
     TARGET,
     Asha,
-    DataFacts,
     Derive,
     EnsembleSpec,
     Experiment,

@@ -18,7 +18,8 @@ import numpy as np
 from pydantic import ValidationError
 
 from detector.config import Config
-from orchestrator.plan.study import Asha, DataFacts, Experiment, Resources, Trial
+from orchestrator.plan.datasets import DataFacts
+from orchestrator.plan.study import Asha, Experiment, Resources, Trial
 from orchestrator.plan.trials import trial_digest
 
 DONE = ("finished", "pruned")  # as in the ledger: nothing is left to train

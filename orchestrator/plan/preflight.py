@@ -19,8 +19,8 @@ from detector.errors import DataError
 from detector.files import read_json, write_json
 from detector.types import Page
 from orchestrator.plan.data import image_hashes, read_datasets, state_of
+from orchestrator.plan.datasets import Datasets
 from orchestrator.plan.schema_data import DataSpec
-from orchestrator.plan.study import Datasets
 
 FORMAT: Final = 1
 NAMED: Final = 20  # unreadable files in a message

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from orchestrator.plan.datasets import DataFacts
 from orchestrator.plan.forecast import Forecast
 from orchestrator.plan.preflight import Preflight
 from orchestrator.plan.rows import PROPOSED, Row, rows
-from orchestrator.plan.study import DataFacts, Experiment, Phase, Study
+from orchestrator.plan.study import Experiment, Phase, Study
 from orchestrator.plan.wording import DIGITS, aligned, effect_text, search_text, setting_text, work
 
 

@@ -14,10 +14,11 @@ from typing import Any, Literal
 from detector.version import TRAINING
 from orchestrator.errors import LedgerError
 from orchestrator.plan import advice, space
+from orchestrator.plan.datasets import DataFacts
 from orchestrator.plan.identity import UNKNOWN_DATA, short
 from orchestrator.plan.schema import SweepSpec
 from orchestrator.plan.settings import flat, flat_knobs, nested, overlay, validate
-from orchestrator.plan.study import DataFacts, Experiment, Proposals, Study, Trial
+from orchestrator.plan.study import Experiment, Proposals, Study, Trial
 from orchestrator.plan.trials import after_grace, base_settings, make_trial, swept_name
 
 FORMAT = 2  #  1 knew neither of refused points nor of what a plan's limits left out

@@ -8,9 +8,10 @@ from itertools import product
 from typing import Any
 
 from detector.training.schedule import steps_per_epoch
+from orchestrator.plan.datasets import DataFacts
 from orchestrator.plan.pace import Pace
 from orchestrator.plan.settings import flat
-from orchestrator.plan.study import DataFacts, Experiment, Study, Trial, derived_name
+from orchestrator.plan.study import Experiment, Study, Trial, derived_name
 
 NEW = "new"  # a trial that the ledger has never seen
 WAITING = "waiting"  # for its source

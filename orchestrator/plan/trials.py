@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from orchestrator.plan.datasets import DataFacts
 from orchestrator.plan.identity import UNKNOWN_DATA, digest
 from orchestrator.plan.settings import TrialSettings, flat, overlay, validate
-from orchestrator.plan.study import Asha, DataFacts, Trial
+from orchestrator.plan.study import Asha, Trial
 
 
 def base_data(resolved: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from orchestrator.plan.study import Datasets
+from orchestrator.plan.datasets import Datasets
 
 SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH", re.IGNORECASE)
 URL_PASSWORD = re.compile(r"(?<=://)[^/\s@:]+:[^/\s@]+(?=@)")

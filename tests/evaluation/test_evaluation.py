@@ -34,9 +34,9 @@ from orchestrator.evaluation.scores import evaluate
 from orchestrator.evaluation.tuned import metrics_of
 from orchestrator.evaluation.tuning import tune
 from orchestrator.ledger import Ledger
+from orchestrator.plan.datasets import Datasets
 from orchestrator.plan.identity import digest
 from orchestrator.plan.study import (
-    Datasets,
     EnsembleSpec,
     Experiment,
     Gate,

@@ -35,7 +35,8 @@ from orchestrator.evaluation.statistics import bootstrap
 from orchestrator.evaluation.tuned import metrics_of
 from orchestrator.evaluation.tuning import tune
 from orchestrator.ledger import Ledger
-from orchestrator.plan.study import Datasets, Experiment, Phase, Study, ThresholdSearch, Trial
+from orchestrator.plan.datasets import Datasets
+from orchestrator.plan.study import Experiment, Phase, Study, ThresholdSearch, Trial
 from orchestrator.records import EpochRow
 from orchestrator.report.document import markdown
 from orchestrator.report.page import write

@@ -17,9 +17,10 @@ from detector.config import Config, Optimizer
 from orchestrator.execution import cluster
 from orchestrator.execution.training import Train
 from orchestrator.ledger import Ledger
+from orchestrator.plan.datasets import DataFacts, Datasets
 from orchestrator.plan.loading import load
 from orchestrator.plan.making import Maker
-from orchestrator.plan.study import Asha, DataFacts, Datasets, Experiment, Phase, Study, Trial
+from orchestrator.plan.study import Asha, Experiment, Phase, Study, Trial
 from orchestrator.records import EpochRow, TrialRecord
 
 

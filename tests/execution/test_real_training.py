@@ -12,7 +12,8 @@ from detector.data.synthetic import make_pages
 from detector.files import read_json
 from orchestrator.execution.search import search
 from orchestrator.ledger import Ledger
-from orchestrator.plan.study import Asha, Datasets, Trial
+from orchestrator.plan.datasets import Datasets
+from orchestrator.plan.study import Asha, Trial
 
 TINY = Config(
     encoder="mobilenetv3_small_050",

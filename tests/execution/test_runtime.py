@@ -13,7 +13,8 @@ from detector.types import Page
 from orchestrator.execution.cluster import Need
 from orchestrator.execution.training import Job, fit_trial, send_datasets
 from orchestrator.ledger import Ledger
-from orchestrator.plan.study import Datasets, Resources, Trial
+from orchestrator.plan.datasets import Datasets
+from orchestrator.plan.study import Resources, Trial
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.plan.allowance import Admission, Allowance, LeaveOut, Start, Wait
+from orchestrator.plan.datasets import DataFacts
 from orchestrator.plan.expand import expand
 from orchestrator.plan.loading import load
 from orchestrator.plan.pace import Past
-from orchestrator.plan.study import Asha, DataFacts, Experiment, Study, Trial
+from orchestrator.plan.study import Asha, Experiment, Study, Trial
 
 NOON = datetime.fromisoformat("2026-11-23T12:00+00:00")
 DATA = DataFacts(4, 2, 0, 1, 1, "data")

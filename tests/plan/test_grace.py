@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from detector.config import Config
+from orchestrator.plan.datasets import DataFacts
 from orchestrator.plan.expand import expand
 from orchestrator.plan.identity import digest
 from orchestrator.plan.loading import load
 from orchestrator.plan.rows import steps
 from orchestrator.plan.settings import flat
-from orchestrator.plan.study import Asha, DataFacts, Trial
+from orchestrator.plan.study import Asha, Trial
 from orchestrator.plan.trials import after_grace, trial_digest
 
 DATA = DataFacts(train=10, val=2, test=0, train_words=9, val_words=9, digest="d", folds=3, fold_sizes=(2, 3, 5))

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from orchestrator.plan import preview
+from orchestrator.plan.datasets import DataFacts
 from orchestrator.plan.difference import difference
 from orchestrator.plan.expand import expand
 from orchestrator.plan.forecast import forecast
 from orchestrator.plan.loading import load
 from orchestrator.plan.proposals import Outcome, Proposal, as_kept, proposed, read_proposals, with_proposals
-from orchestrator.plan.study import DataFacts, Experiment, Study
+from orchestrator.plan.study import Experiment, Study
 
 NOW = datetime.fromisoformat("2026-11-23T12:00+00:00")
 FACTS = DataFacts(10, 2, 0, 10, 2, "data")

@@ -12,7 +12,8 @@ import pytest
 
 from detector.config import Config
 from detector.types import Page, Word
-from orchestrator.plan.study import Asha, Datasets, Effect, EnsembleSpec, Experiment, Phase, Study, Top, Trial
+from orchestrator.plan.datasets import Datasets
+from orchestrator.plan.study import Asha, Effect, EnsembleSpec, Experiment, Phase, Study, Top, Trial
 from orchestrator.records import EpochRow, TrialRecord
 from orchestrator.tracking.journal import Journal, Recorder
 
