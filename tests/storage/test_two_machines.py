@@ -144,5 +144,10 @@ def test_what_one_machine_trains_another_goes_on_with_and_the_driver_gets(
     assert run.returncode == 0, out
     plain = tmp_path / "plain" / "tiny"
     assert list(map(seen, records)) == list(map(seen, Ledger.open(plain).records()))
-    for name in (*(f"trials/{one.digest}/best/model.safetensors" for one in records), "submission.csv"):
-        assert (here / name).read_bytes() == (plain / name).read_bytes()
+    made = [
+        file.relative_to(plain)
+        for kind in ("best/model.safetensors", "scores/*.json")
+        for file in plain.glob(f"trials/*/{kind}")
+    ]
+    assert len(made) == 4
+    assert all((here / name).read_bytes() == (plain / name).read_bytes() for name in made)
