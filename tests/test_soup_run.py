@@ -92,7 +92,9 @@ def test_a_bundle_with_a_soup_gives_its_submission_byte_for_byte(home: Path, nam
 def test_a_soup_is_predicted_with_and_a_finished_plan_is_left_alone(home: Path) -> None:
     (images,) = (home / "w" / "soups").glob("data/*/test/images")
     found = command(home, "predict", "one/a+soup", "--plan", "soups.yaml", str(images), "-o", "soup.csv")
-    assert found.returncode == 0 and (home / "soup.csv").exists(), found.stdout + found.stderr
+    # Hardly learned, it finds no word, which `predict` says with 1; the file is there all the same.
+    assert "2 pages, 0 words" in found.stdout and found.returncode == 1, found.stdout + found.stderr
+    assert (home / "soup.csv").exists()
     again = command(home, "soups.yaml")
     assert again.returncode == 0 and "nothing left to do" in again.stdout
     doubtful = command(home, "check", "soups.yaml", "--set", "defaults.keep_epochs=0")

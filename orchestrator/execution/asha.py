@@ -15,10 +15,9 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 
 from detector.config import Config
 from detector.training.stopping import improves, over
+from orchestrator.execution.words import EPOCH, VALUE
 from orchestrator.plan.study import Experiment, Trial
 from orchestrator.records import TrialRecord
-
-EPOCH, VALUE = "epoch", "hmean"  # what a trial reports to Tune
 
 
 @dataclass(frozen=True, slots=True)

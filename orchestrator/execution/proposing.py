@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from pydantic import ValidationError
 
-from orchestrator.execution.asha import VALUE
+from orchestrator.execution.words import VALUE
 from orchestrator.ledger import Ledger
 from orchestrator.plan import space
 from orchestrator.plan.faults import message_of

@@ -24,11 +24,10 @@ from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from detector.training.runtime import Epoch
-from orchestrator.execution.asha import EPOCH, VALUE
 from orchestrator.execution.failures import of_ranks
 from orchestrator.execution.retries import explain
 from orchestrator.execution.training import Job, fit_trial, scratch, write_epoch
-from orchestrator.execution.words import Word, forget, free_group, heard, note_group
+from orchestrator.execution.words import EPOCH, VALUE, Word, forget, free_group, heard, note_group
 from orchestrator.ledger import Ledger
 
 POLL_S: Final = 0.05

@@ -17,13 +17,13 @@ from typing import Any, Final
 
 from orchestrator.execution import cluster
 from orchestrator.execution.admitting import Guard
-from orchestrator.execution.asha import EPOCH, PerSweep, Sweep, Unsaved, past_of
+from orchestrator.execution.asha import PerSweep, Sweep, Unsaved, past_of
 from orchestrator.execution.cluster import Need
 from orchestrator.execution.proposing import Proposing
 from orchestrator.execution.queueing import Making, Queue
 from orchestrator.execution.training import Job, Train, run_trial, scratch, send_datasets
 from orchestrator.execution.watching import answers, stand_by, watched
-from orchestrator.execution.words import Word, free_group, say
+from orchestrator.execution.words import EPOCH, Word, free_group, say
 from orchestrator.ledger import Ledger
 from orchestrator.plan.allowance import LeaveOut
 from orchestrator.plan.study import Experiment, Study, Trial

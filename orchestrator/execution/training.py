@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from detector.config import Config
 from detector.errors import TrainingFailed
 from detector.types import Page
-from orchestrator.execution.asha import EPOCH, VALUE
 from orchestrator.execution.cluster import Need
 from orchestrator.execution.retries import note_half, settle
+from orchestrator.execution.words import EPOCH, VALUE
 from orchestrator.ledger import Ledger
 from orchestrator.plan.datasets import Datasets
 from orchestrator.plan.study import Trial

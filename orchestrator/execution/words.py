@@ -9,6 +9,8 @@ from typing import Any
 from detector.files import read_json, write_json
 from orchestrator.ledger import Ledger
 
+EPOCH, VALUE = "epoch", "hmean"  # what a trial reports to Tune
+
 
 class Word(Enum):
     """ASHA's decision on one epoch."""
