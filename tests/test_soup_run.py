@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import command
 
-ROOT = Path(__file__).resolve().parent.parent
 PLAN = """
 roadmap: soups
 data:
@@ -35,13 +32,6 @@ phases:
         ensemble: {pool: [a], soups: beside, thresh: 0.1, box_thresh: 0.05, shape: polygon}
 """
 ALL = ("alone", "both")
-
-
-def command(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    taken = {"ORCHESTRATOR_WORKSPACE": str(home / "w"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "MLFLOW_"))}
-    start = [sys.executable, "-m", "orchestrator", *words]
-    return subprocess.run(start, cwd=home, env=kept | taken, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")

@@ -7,18 +7,14 @@ made once.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from commands import command
 
-ROOT = Path(__file__).resolve().parents[2]
 PLAN = """
 roadmap: folded
 data:
@@ -37,13 +33,6 @@ phases:
     experiments:
       - {id: kfold, folds: all}
 """
-
-
-def command(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    taken = {"ORCHESTRATOR_WORKSPACE": str(home / "w"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    kept: Mapping[str, str] = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))}
-    start = [sys.executable, "-m", "orchestrator", *words]
-    return subprocess.run(start, cwd=home, env={**kept, **taken}, capture_output=True, text=True, timeout=500)
 
 
 @pytest.fixture(scope="module")
