@@ -1,6 +1,6 @@
 """How well a GPU is used: images/s, share of its peak, memory, and the share of time spent waiting for data.
 
-Run: python -m benchmarks.gpu [--tiny] [--device cuda] [--peak TFLOPS] [--out FILE.json], in the repository's root.
+Run: python -m benchmarks.gpu [--tiny] [--networks resnet50+unet] [--sides 1024] [--out FILE.json].
 Needs torch, timm, numpy and OpenCV alone. resnet50+unet and hrnet_w44+fpn at 1024 and 1280 px, training (forward, loss,
 backward, AdamW) and inference, from plain fp32 to bf16 in channels_last and compiled; `--tiny` is for a CPU: seconds.
 
@@ -103,21 +103,27 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=max(0, (os.cpu_count() or 1) - 1), help="loader processes")
     parser.add_argument("--peak", type=float, help="dense peak of the card for bf16, TFLOP/s; fp32 counts half")
     parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--networks", nargs="+", metavar="ENCODER+DECODER", help="of those of the table; default: all")
+    parser.add_argument("--sides", nargs="+", type=int, help="canvas, px (default 1024 1280)")
     parser.add_argument("--out", type=Path, help="also write the rows as JSON")
     args = parser.parse_args()
     if args.tiny:
         args.batch, args.steps, args.workers = 2, 2, 0
     device = torch.device(args.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    peaks = (args.peak, args.peak / 2) if args.peak else _peak_of(name)
+    peaks = next((peak for card, peak in PEAKS.items() if card in name), None)
+    peaks = (args.peak, args.peak / 2) if args.peak else peaks
     print(f"{name}, torch {torch.__version__}; peak TFLOP/s (bf16, fp32): {peaks or 'unknown, give --peak'}")
     print(
         f"{'network':18}{'px':>6} {'work':10}{'variant':28}{'images/s':>9}{'GFLOP':>8}{'peak':>7}{'GB':>7}{'wait':>7}"
     )
     rows: list[Row] = []
     variants = [v for v in VARIANTS if not (v.compiled and (args.no_compile or args.tiny or not _has_compiler()))]
-    for side in (64,) if args.tiny else (1024, 1280):
-        for encoder, decoder in TINY_NETWORKS if args.tiny else NETWORKS:
+    known = TINY_NETWORKS if args.tiny else NETWORKS
+    if unknown := set(args.networks or ()) - {"+".join(pair) for pair in known}:
+        parser.error(f"--networks: {', '.join(sorted(unknown))} must be among {', '.join(map('+'.join, known))}")
+    for side in args.sides or ((64,) if args.tiny else (1024, 1280)):
+        for encoder, decoder in (pair for pair in known if not args.networks or "+".join(pair) in args.networks):
             for work in ("training", "inference"):
                 rows += _contest(args, device, peaks, encoder, decoder, side, work, variants)
     if args.out:
@@ -274,10 +280,6 @@ def _memory(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-
-
-def _peak_of(name: str) -> tuple[float, float] | None:
-    return next((peak for card, peak in PEAKS.items() if card in name), None)
 
 
 def _has_compiler() -> bool:

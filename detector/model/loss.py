@@ -80,7 +80,7 @@ def _largest(value: Tensor, k: int) -> Tensor:
     flat, place = value.flatten(), value.numel() - k
     if flat.device.type == "cpu":  # numpy's selection takes half the time of torch's
         return torch.from_numpy(np.partition(flat.numpy(), place)[place : place + 1])
-    return torch.kthvalue(flat, place + 1).values
+    return torch.sort(flat).values[place : place + 1]
 
 
 def masked_l1(value_BHW: Tensor, target_BHW: Tensor, mask_BHW: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ class Guard:
         say: takes a line for people.
 
     Attributes:
+        say: the same.
         left_out: by digest, or by name where a trial was not made yet, why it was left out.
     """
 
@@ -39,7 +40,7 @@ class Guard:
     ) -> None:
         limited = study.budget_gpu_h is not None or study.deadline is not None
         self._allowance = Allowance(study, pasts_of(ledger) if limited else (), study.data, clock)
-        self._study, self._ledger, self._say = study, ledger, say
+        self._study, self._ledger, self.say = study, ledger, say
         self._owners: dict[str, tuple[Experiment, Trial]] = {}
         self._waits: dict[str, str] = {}
         self.left_out: dict[str, str] = {}
@@ -63,9 +64,9 @@ class Guard:
         if isinstance(found, LeaveOut):
             self.left_out[digest] = found.reason
             self._ledger.set_state(digest, "queued", LEFT_OUT + found.reason)
-            self._say(f"{trial.name}  {LEFT_OUT}{found.reason}")
+            self.say(f"{trial.name}  {LEFT_OUT}{found.reason}")
         elif isinstance(found, Wait) and digest not in self._waits:
-            self._say(f"{trial.name}  waits: {found.reason}")
+            self.say(f"{trial.name}  waits: {found.reason}")
             self._waits[digest] = found.reason
         elif isinstance(found, Start) and self._allowance.limited:
             self.left_out.pop(digest, None)
@@ -77,7 +78,7 @@ class Guard:
         found = self._admit(experiment, trial, REST, running)
         if isinstance(found, LeaveOut):
             self.left_out[trial.name] = found.reason
-            self._say(f"{trial.name} and all that its sweep would propose  {LEFT_OUT}{found.reason}")
+            self.say(f"{trial.name} and all that its sweep would propose  {LEFT_OUT}{found.reason}")
         return found
 
     def _admit(self, experiment: Experiment, trial: Trial, digest: str, running: Collection[str]) -> Admission:

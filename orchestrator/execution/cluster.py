@@ -42,6 +42,9 @@ SETTINGS: Final[Mapping[str, str]] = {
 # Where a store is, told to all nodes; what opens it (keys, roles) is each machine's own and travels nowhere.
 STORE_SETTINGS: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
 PROBE_S: Final = 180.0  # for the start of a process on each node
+CPUINFO: Final = Path("/proc/cpuinfo")
+BF16: Final = frozenset({"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"})  # the last is Arm's name
+UNITS: Final = 10_000  # of a CPU or GPU, in which Ray counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +84,18 @@ class Capacity:
         return sum(gpus for _, gpus in self.nodes)
 
     def need(self, trial: Trial) -> Need:
-        """A trial's resources, with `gpus: auto` decided: one where there is any, else none."""
-        gpus = trial.resources.gpus
-        if gpus is None:
-            gpus = 1.0 if self.gpus else 0.0
-        return Need(trial.workers, float(trial.resources.cpus), float(gpus))
+        """A trial's resources, with `gpus: auto` decided: one a worker, a share of one where there are fewer, or none.
+
+        A batch is the same however many GPUs its ranks have, so a plan of several workers runs on a lone GPU as well.
+        """
+        workers, cpus, gpus = trial.workers, float(trial.resources.cpus), trial.resources.gpus
+        if gpus is not None:
+            return Need(workers, cpus, float(gpus))
+        if not self.gpus:
+            return Need(workers, cpus, 0.0)
+        shares = (Need(workers, cpus, (UNITS // ranks) / UNITS) for ranks in range(1, workers + 1))
+        whole = Need(workers, cpus, 1.0)
+        return whole if self.grows else next(filter(self.holds, shares), whole)
 
     def holds(self, need: Need) -> bool:
         """Whether all workers fit at once on the empty cluster."""
@@ -96,7 +106,7 @@ class Capacity:
 
 
 def _copies(node: tuple[float, float], need: Need) -> int:
-    slack = 1e-6  # Ray counts in units of 1e-4
+    slack = 1e-6
     shares = [(have + slack) // want for have, want in zip(node, (need.cpus, need.gpus), strict=True) if want > 0]
     return int(min(shares, default=need.workers))
 
@@ -177,6 +187,24 @@ def preflight(trials: Iterable[Trial], have: Capacity) -> None:
         raise ClusterError(
             "\n".join(faults) + "\nlower `resources` or `workers` of these experiments, or run on a larger cluster"
         )
+
+
+def doubts(trials: Iterable[Trial], have: Capacity) -> list[str]:
+    """What would run, but far slower than it need be, in words for people."""
+    slow = [trial for trial in trials if trial.config.precision == "bf16" and not have.need(trial).gpus]
+    if not slow or len(have.nodes) > 1 or computes_bf16(CPUINFO):
+        return []
+    return [
+        f"{slow[0].name}{f' and {len(slow) - 1} more' if len(slow) > 1 else ''}: precision bf16 on a CPU without its "
+        "instructions (avx512_bf16, amx_bf16), where a step takes over ten times as long as in fp32; stop, and add "
+        "--set defaults.precision=fp32"
+    ]
+
+
+def computes_bf16(cpuinfo: Path) -> bool:
+    """Whether this machine's CPU has instructions for bf16, by Linux's `cpuinfo`; taken for granted elsewhere."""
+    words = set(cpuinfo.read_text(encoding="utf-8").split()) if cpuinfo.is_file() else BF16
+    return bool(BF16 & words)
 
 
 def preflight_store(place: Place) -> None:

@@ -19,11 +19,12 @@ import ray
 import torch
 from ray import train
 from ray.train import RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.torch import TorchTrainer, get_device
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from detector.training.runtime import Epoch
+from orchestrator.execution.cluster import Need
 from orchestrator.execution.failures import of_ranks
 from orchestrator.execution.retries import explain
 from orchestrator.execution.training import Job, fit_trial, scratch, write_epoch
@@ -51,6 +52,7 @@ def train_ranks(digest: str, job: Job) -> None:
     folder = scratch(ledger) / "train" / digest
     trainer = TorchTrainer(
         functools.partial(_rank, digest, ray.put(job)),
+        torch_config=TorchConfig(backend=backend(need)),
         scaling_config=ScalingConfig(
             num_workers=need.workers, use_gpu=need.gpus > 0, resources_per_worker=need.bundle()
         ),
@@ -74,6 +76,11 @@ def train_ranks(digest: str, job: Job) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def backend(need: Need) -> str:
+    """What the ranks talk through: NCCL refuses two of them on one GPU, gloo goes by way of the host's memory."""
+    return "nccl" if need.gpus >= 1 else "gloo"
+
+
 class _NoteGroup(WorkerGroupCallback):  # type: ignore[misc]  # Ray is untyped
     """Notes the workers' placement group, so that a driver can free it when the trial's process is killed."""
 
@@ -86,7 +93,7 @@ class _NoteGroup(WorkerGroupCallback):  # type: ignore[misc]  # Ray is untyped
 
 
 def _rank(digest: str, job_reference: Any) -> None:
-    """One DDP rank; Ray Train has initialised torch.distributed (nccl with GPUs, else gloo)."""
+    """One DDP rank; Ray Train has initialised torch.distributed."""
     job: Job = ray.get(job_reference)
     is_first = train.get_context().get_world_rank() == 0
     with job.ledger.claim(digest, *job.needs[digest].total) if is_first else contextlib.nullcontext():

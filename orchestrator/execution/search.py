@@ -87,6 +87,8 @@ def search(
     for digest in missing:
         ledger.set_state(digest, "queued")  # a failure of an earlier run is forgotten once it is tried again
     needs = {digest: have.need(trials[digest]) for digest in missing}
+    for line in cluster.doubts([trials[digest] for digest in missing], have):
+        guard.say(line)
     datasets = send_datasets(study.datasets, ledger)
     job = Job(trials, needs, frozenset(sweeps), datasets, ledger, train, study.retries, uuid.uuid4().hex[:8])
     making = Making(trials, job, have, sweeps, rungs, watch, guard)

@@ -168,7 +168,7 @@ def _sources(item: Experiment, study: Study) -> tuple[list[Trial], Trial]:
 def _ending(stages: Sequence[Sequence[Pace]], gpus: int, study: Study, now: datetime) -> Ending:
     total = 0.0
     for stage in stages:
-        seconds = makespan([(pace.gpus, pace.seconds or 0.0) for pace in stage], gpus, study.concurrent)
+        seconds = makespan([pace.on(gpus) for pace in stage], gpus, study.concurrent)
         if seconds is None:
             return Ending(gpus, None, None, None if study.deadline is None else False)
         total += seconds

@@ -140,6 +140,7 @@ class Pace:
         epochs: left to train, as expected; `most` without any early stop.
         seconds: that they take; None where nothing is known.
         gpus: that the trial holds meanwhile.
+        shares: whether its workers can do with fewer, one after the other (`gpus: auto`, or none).
     """
 
     epochs: float
@@ -147,6 +148,12 @@ class Pace:
     seconds: float | None
     gpus: float
     source: Source
+    shares: bool = False
+
+    def on(self, gpus: float) -> tuple[float, float]:
+        """GPUs that it holds, and seconds that it takes (0 where nothing is known), on a cluster of so many."""
+        held = min(self.gpus, gpus) if self.shares else self.gpus
+        return held, (self.seconds or 0.0) * self.gpus / held
 
     @property
     def gpu_hours(self) -> float | None:
@@ -191,7 +198,7 @@ class Paces:
             each, source = (experiment.cost_gpu_h * 3600 / weight, "author") if weight else (None, source)
         epochs = 0.0 if over else expected_left(whole, trial, done)
         most = 0 if over else max(0, trial.config.max_epochs - done)
-        return Pace(epochs, most, None if each is None else epochs * each, gpus, source)
+        return Pace(epochs, most, None if each is None else epochs * each, gpus, source, not trial.resources.gpus)
 
     def of(self, experiment: Experiment) -> list[Pace]:
         """What is left of each trial of an experiment."""
@@ -204,7 +211,8 @@ class Paces:
             each, source = self._seconds(trial)
             if each is None and experiment.cost_gpu_h is not None and weight:
                 each, source = experiment.cost_gpu_h * 3600 / weight, "author"
-            found.append(Pace(epochs, most, None if each is None else epochs * each, gpus, source))
+            seconds = None if each is None else epochs * each
+            found.append(Pace(epochs, most, seconds, gpus, source, not trial.resources.gpus))
         return found
 
     def derived(self, experiment: Experiment, sources: Sequence[Trial], otherwise: Trial) -> list[Pace]:
@@ -229,7 +237,8 @@ class Paces:
             seconds, source = epochs * sum(known) / len(known), "like trainings"
         elif experiment.cost_gpu_h is not None:
             seconds, source = experiment.cost_gpu_h * 3600 / asked / gpus, "author"
-        return [Pace(epochs, epochs, seconds, gpus, source)] * max(0, asked - done)
+        shares = not like[0].resources.gpus
+        return [Pace(epochs, epochs, seconds, gpus, source, shares)] * max(0, asked - done)
 
     def _left(self, experiment: Experiment, trial: Trial, end: float) -> tuple[float, int]:
         """Epochs as expected, and at most."""

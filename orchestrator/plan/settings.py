@@ -46,7 +46,9 @@ class ResourceSettings(Settings):
         float | None,
         BeforeValidator(_gpus),
         WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "number", "minimum": 0}]}),
-    ] = Field(None, description="GPUs a worker; `auto`: one where the cluster has any")
+    ] = Field(
+        None, description="GPUs a worker; `auto`: one, a share of one where workers outnumber the cluster's, or none"
+    )
     compile: bool = Field(
         False, description="torch.compile: minutes at the start, rounding differs; no gain was measured on CPUs"
     )

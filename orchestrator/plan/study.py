@@ -23,7 +23,7 @@ SoupsWay = Literal["none", "beside", "instead"]
 class Resources:
     """What Ray reserves for each worker of a trial, and whether torch compiles it; not part of its identity.
 
-    `gpus` None is the plan's `auto`: one where the cluster has GPUs, else none; execution decides.
+    `gpus` None is the plan's `auto`: one, a share of one where workers outnumber GPUs, or none; execution decides.
     """
 
     cpus: float = 1.0

@@ -11,7 +11,7 @@ import pytest
 from conftest import make_trial
 
 from orchestrator.errors import ClusterError
-from orchestrator.execution.cluster import Capacity, Need, preflight
+from orchestrator.execution.cluster import Capacity, Need, computes_bf16, doubts, preflight
 from orchestrator.plan.study import Resources
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +42,45 @@ def test_auto_takes_a_gpu_where_there_is_one() -> None:
     trial = replace(make_trial(1), resources=Resources(cpus=2, gpus=None))
     assert TWO_NODES.need(trial) == Need(1, 2.0, 1.0)
     assert Capacity(((2.0, 0.0),)).need(trial) == Need(1, 2.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus", "share"),
+    [(2, 2.0, 1.0), (2, 1.0, 0.5), (3, 1.0, 0.3333), (6, 1.0, 0.1666), (3, 2.0, 0.5), (2, 0.0, 0.0)],
+)
+def test_auto_shares_a_gpu_where_workers_outnumber_them(workers: int, gpus: float, share: float) -> None:
+    # In units of 1/10,000, rounded down: six sixths as 0.1667 would be more than one GPU.
+    trial = replace(make_trial(1, workers=workers), resources=Resources(cpus=1, gpus=None))
+    have = Capacity(((16.0, gpus),))
+    assert have.need(trial) == Need(workers, 1.0, share)
+    preflight([trial], have)
+
+
+def test_auto_takes_whole_gpus_where_nodes_may_come() -> None:
+    trial = replace(make_trial(1, workers=2), resources=Resources(cpus=1, gpus=None))
+    assert Capacity(((16.0, 1.0),), grows=True).need(trial).gpus == 1.0
+
+
+def test_ranks_on_one_gpu_talk_through_gloo() -> None:
+    from orchestrator.execution.ranks import backend
+
+    assert [backend(Need(2, 1, gpus)) for gpus in (0, 0.5, 1, 2)] == ["gloo", "gloo", "nccl", "nccl"]
+
+
+def test_bf16_without_its_instructions_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, quick = tmp_path / "plain", tmp_path / "quick"
+    plain.write_text("flags\t\t: fpu avx2 avx512f\n")
+    quick.write_text("flags\t\t: fpu avx2 avx512_bf16\n")
+    assert [computes_bf16(path) for path in (plain, quick, tmp_path / "none")] == [False, True, True]
+    monkeypatch.setattr("orchestrator.execution.cluster.CPUINFO", plain)
+    trial = make_trial(1)
+    half = replace(trial, config=trial.config.model_copy(update={"precision": "bf16"}))
+    here = Capacity(((2.0, 0.0),))
+    assert doubts([trial], here) == doubts([half], TWO_NODES) == []
+    (line,) = doubts([half, trial, replace(half, name="p/2")], here)
+    assert line.startswith(f"{half.name} and 1 more: precision bf16 on a CPU without its instructions")
+    on_gpu = replace(half, resources=Resources(cpus=1, gpus=None))
+    assert doubts([on_gpu], Capacity(((2.0, 1.0),))) == []
 
 
 def test_a_cluster_that_grows_refuses_nothing_and_others_name_all() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.plan.expand import expand
 from orchestrator.plan.forecast import Forecast, forecast, makespan
 from orchestrator.plan.loading import load
-from orchestrator.plan.pace import Past, expected_ends, expected_left, rungs, survivors
+from orchestrator.plan.pace import Pace, Past, expected_ends, expected_left, rungs, survivors
 from orchestrator.plan.study import Asha, Experiment, Study, Trial
 from orchestrator.records import EpochRow
 
@@ -127,14 +128,22 @@ def told(tmp_path: Path, *pasts: Past, gpus: tuple[int, ...] = (1, 2, 4), sets: 
     return forecast(study(tmp_path, *sets), pasts, gpus, NOW)
 
 
+def test_workers_of_auto_take_turns_on_fewer_gpus_and_others_do_not_fit() -> None:
+    # 4 workers for 100 s are 400 GPU-seconds: 200 s on two GPUs, 100 s on eight.
+    auto = Pace(10, 10, 100.0, 4.0, "own epochs", shares=True)
+    assert [auto.on(gpus) for gpus in (2, 8)] == [(2, 200.0), (4.0, 100.0)]
+    assert makespan([replace(auto, shares=False).on(2)], 2) is None
+
+
 def test_without_past_epochs_authors_are_believed_and_the_rest_is_unknown(tmp_path: Path) -> None:
     found = told(tmp_path)
     # a: 10 epochs, unknown; b, c: 10 each; d: two folds of 10 each.
     assert (found.epochs, found.epochs_most, found.unknown) == (50, 50, 1)
     assert found.gpu_hours == pytest.approx(2 + 1.5 + 1)
     assert found.sources == {"author": 4, "unknown": 1}
-    # On 2 GPUs: a (0 h), b on both for 2 GPU-h / 2 = 1 h, c for 1.5 h; then both folds of d at once, 0.5 h.
-    assert [ending.hours for ending in found.endings] == [None, pytest.approx(3.0), pytest.approx(2.0)]
+    # On 1 GPU one after the other, b's two workers on it at once. On 2 GPUs: a (0 h), b on both for 2 GPU-h / 2 = 1 h,
+    # c for 1.5 h; then both folds of d at once, 0.5 h.
+    assert [ending.hours for ending in found.endings] == pytest.approx([4.5, 3.0, 2.0])
     assert found.endings[1].ends == "2026-11-23T15:00+00:00"
 
 

@@ -83,7 +83,7 @@ rank, store, job = int(sys.argv[1]), sys.argv[2], pickle.loads(Path(sys.argv[3])
 torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
 epochs = []
-runtime = Runtime(job["folder"], threads=1, every_rank=True)
+runtime = Runtime(job["folder"], job.get("device", "cpu"), threads=1, every_rank=True)
 fit(job["config"], job["train"], job["val"], runtime, lambda epoch: epochs.append(dict(epoch.metrics)))
 model, config = checkpoint.load(job["folder"] / "best")
 scored = Validator(job["val"], config, World.current()).metrics(model.eval())
