@@ -1,4 +1,4 @@
-"""Soups as members: drawn maps, so that every score is known beforehand, and no Ray (see test_evaluation).
+"""Soups as members: drawn maps, so that every score is known beforehand, and no Ray (`drawn.py`).
 
 Model A never finds the first of four words, its soup finds all. H of A is 6/7, of the soup 1.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_evaluation import CONFIG, build_model, checkpoints, draw_maps, made, pages  # noqa: F401 (fixtures)
+from drawn import CONFIG, draw_maps
 
 from detector import checkpoint
 from detector.data.formats import read_submission
@@ -18,6 +18,7 @@ from detector.errors import InputError
 from detector.files import write_json
 from detector.inference.described import describe
 from detector.inference.predict import Predictor, words_of_page
+from detector.model.detector import build as build_model
 from detector.types import Page
 from orchestrator.evaluation.champion import crown
 from orchestrator.evaluation.ensemble import build, fused
@@ -36,7 +37,7 @@ TRIED = [{"epoch": 7, "hmean": 0.5, "soup_hmean": 0.5, "kept": True}] * 3
 
 
 @pytest.fixture
-def souped(made: tuple[Study, Ledger], pages: tuple[Page, ...]) -> tuple[Study, Ledger]:  # noqa: F811
+def souped(made: tuple[Study, Ledger], pages: tuple[Page, ...]) -> tuple[Study, Ledger]:
     """The study in which A has a soup, and B one that is its best checkpoint."""
     study, ledger = made
     soup = ledger.folder(A) / "soup"
@@ -102,7 +103,7 @@ def test_what_is_known_of_a_soup(souped: tuple[Study, Ledger]) -> None:
 
 def test_a_soup_alone_is_held_against_its_trial_and_may_become_champion(
     souped: tuple[Study, Ledger],
-    pages: tuple[Page, ...],  # noqa: F811
+    pages: tuple[Page, ...],
 ) -> None:
     study, ledger = souped
     board = evaluate(study, ledger)

@@ -1,0 +1,58 @@
+"""Models whose maps are drawn, so that every score is known beforehand.
+
+Each page has four words. Model A never finds the first, model B never the second, model C neither; none invents any.
+Where one of two members is sure (255) and the other is not (0), the fused map says 128 / 255 = .5.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+from detector import checkpoint
+from detector.config import Config, Postprocess
+from detector.files import write_bytes
+from detector.geometry import fit_frame
+from detector.types import Page
+from orchestrator.evaluation import maps as maps_module
+from orchestrator.ledger import Ledger
+from orchestrator.plan.study import Trial
+
+SIDE = 160
+WORDS = [(20, 20), (90, 20), (20, 80), (90, 80)]  # x, y of words of 50 x 14 px
+RULE = Postprocess(unclip_ratio=0.0)
+CONFIG = Config(
+    encoder="mobilenetv3_small_050",
+    encoder_weights="none",
+    inner_channels=8,
+    output_channels=8,
+    image_size=SIDE,
+    postprocess=RULE,
+)
+MISSES = {"a": (0,), "b": (1,), "c": (0, 1)}
+
+
+def corners(index: int, number: int) -> np.ndarray:
+    x, y = WORDS[index][0] + number, WORDS[index][1]
+    return np.array([[x, y], [x + 50, y], [x + 50, y + 14], [x, y + 14]], dtype=np.float64)
+
+
+def draw_maps(
+    ledger: Ledger, trial: Trial, pages: tuple[Page, ...], misses: tuple[int, ...], view: str = "identity"
+) -> None:
+    """Write a model's maps as a Ray task would have."""
+    store = ledger.folder(trial.digest) / "best"
+    weights = str(checkpoint.load_meta(store)["digest"])
+    folder = ledger.workspace / "maps" / maps_module._key(weights, maps_module.digest_of(pages), (view,))
+    frame = fit_frame((SIDE, SIDE), SIDE, multiple=1)
+    for index in range(len(pages)):
+        prob_HW = np.zeros((SIDE, SIDE), dtype=np.uint8)
+        for word in set(range(4)) - set(misses):
+            (x, y), (right, below) = corners(word, index)[0].astype(int), corners(word, index)[2].astype(int)
+            prob_HW[y:below, x:right] = 255
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer, prob_HW=prob_HW, matrix_33=frame.matrix_33, image_wh=frame.image_wh, canvas_wh=frame.canvas_wh
+        )
+        write_bytes(folder / f"{index:05d}.npz", buffer.getvalue())
