@@ -24,6 +24,7 @@ def test_a_small_plan_survives_the_death_of_each_process(tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_the_quickstart_survives_ten_deaths(tmp_path: Path):
     plan, words = ROOT / "plans" / "quickstart.yaml", ("--set", "concurrent=1")
     alone = Run(tmp_path / "alone", plan, *words)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import multiprocessing
 import os
 import shutil
 import signal
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from orchestrator.errors import LedgerError
 from orchestrator.ledger import Ledger, lease_of
 from orchestrator.plan.study import Trial
 from orchestrator.records import EpochRow
+from orchestrator.storage import s3
 from orchestrator.storage.leases import attempts
 from orchestrator.storage.mirror import mirror_of
 from orchestrator.storage.s3 import ONE_PUT_BYTES, S3Store
@@ -61,6 +65,57 @@ def test_a_store_creates_once_reads_lists_and_removes(s3_url: str) -> None:
     store.remove("a/1")
     store.remove("a/1")
     assert store.names("a") == []
+
+
+class Forgetful(BaseHTTPRequestHandler):
+    """Hands requests on to the server at `to`; of the first PUT the answer is lost."""
+
+    to = ""
+    forgot = False
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self._hand_on(body, lose=not Forgetful.forgot)
+
+    def do_GET(self) -> None:
+        self._hand_on(None, lose=False)
+
+    def _hand_on(self, body: bytes | None, *, lose: bool) -> None:
+        to = http.client.HTTPConnection(self.to.removeprefix("http://"))
+        to.request(self.command, self.path, body, dict(self.headers))
+        answer = to.getresponse()
+        content = answer.read()
+        if lose:
+            Forgetful.forgot = True
+            self.close_connection = True
+            return
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in ("transfer-encoding", "connection", "server", "date"):
+                self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *words: object) -> None: ...
+
+
+def test_an_object_whose_answer_was_lost_is_one_s_own(
+    s3_server: str, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Forgetful.to = s3_server
+    with ThreadingHTTPServer(("127.0.0.1", 0), Forgetful) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
+        s3._client.cache_clear()
+        try:
+            store = S3Store(s3_url)
+            assert store.create("leases/000001.json", b"mine") and Forgetful.forgot
+            assert not store.create("leases/000001.json", b"another's")
+            assert store.read("leases/000001.json") == b"mine"
+        finally:
+            s3._client.cache_clear()
+            server.shutdown()
 
 
 def test_a_large_file_goes_in_parts(s3_url: str, tmp_path: Path) -> None:
