@@ -52,8 +52,8 @@ def balanced_bce(logit_BHW: Tensor, text_BHW: Tensor, mask_BHW: Tensor, ratio: f
     """Cross-entropy over text and the `ratio` x as many hardest pixels without text, over the batch (eq. (6)).
 
     The loss of a pixel without text, softplus(logit), grows with its logit: the hardest are found by the k-th largest
-    logit, without a sort and without a second map. Pixels that tie at the k-th share what is left of k evenly, so that
-    the result does not depend on an order (with bf16 logits many tie).
+    logit, without a second map. Pixels that tie at the k-th share what is left of k evenly, so that the result does not
+    depend on an order (with bf16 logits many tie).
     """
     judged, text = mask_BHW > 0.5, text_BHW > 0.5
     positive, negative = judged & text, judged & ~text
@@ -76,10 +76,11 @@ def balanced_bce(logit_BHW: Tensor, text_BHW: Tensor, mask_BHW: Tensor, ratio: f
 
 
 def _largest(value: Tensor, k: int) -> Tensor:
-    """The k-th largest of all values, found without sorting them (a NaN counts as the largest)."""
+    """The k-th largest of all values (a NaN counts as the largest)."""
     flat, place = value.flatten(), value.numel() - k
     if flat.device.type == "cpu":  # numpy's selection takes half the time of torch's
         return torch.from_numpy(np.partition(flat.numpy(), place)[place : place + 1])
+    # torch.kthvalue walks all of them in one block: 49 ms for 8 x 1024 x 1024 on an H200, where a sort takes .5.
     return torch.sort(flat).values[place : place + 1]
 
 
