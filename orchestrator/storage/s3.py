@@ -7,6 +7,7 @@ boto3 itself rather than fsspec: leases need conditional puts (`If-None-Match`),
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any, Final
 from orchestrator.errors import LedgerError
 
 SCHEME: Final = "s3://"
+MARK: Final = "created-by"  # of an object's metadata, unique to one `create`
 ONE_PUT_BYTES: Final = 8 << 20  # larger ones go in parts
 TAKEN: Final = ("PreconditionFailed", "ConditionalRequestConflict")
 ABSENT: Final = ("NoSuchKey", "404")
@@ -47,10 +49,17 @@ class S3Store:
         return {"Bucket": bucket, "Key": prefix + name}
 
     def create(self, name: str, data: bytes) -> bool:
+        mark = uuid.uuid4().hex
         with _asking(self.url) as asked:
-            _client(os.getpid()).put_object(**self._at(name), Body=data, IfNoneMatch="*")
+            _client(os.getpid()).put_object(**self._at(name), Body=data, IfNoneMatch="*", Metadata={MARK: mark})
         # boto3 sends a request again whose answer was lost, and that one may find what the first has written.
-        return asked.code not in TAKEN or self.read(name) == data
+        return asked.code not in TAKEN or self._mark(name) == mark
+
+    def _mark(self, name: str) -> str:
+        """Whose `create` an object is from; empty where it is from none, or gone."""
+        with _asking(self.url):
+            return str(_client(os.getpid()).head_object(**self._at(name))["Metadata"].get(MARK, ""))
+        return ""
 
     def write(self, name: str, data: bytes) -> None:
         with _asking(self.url):

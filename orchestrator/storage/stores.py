@@ -23,10 +23,7 @@ class Store(Protocol):
         """The same for all who mean the same place."""
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write an object that is not there yet; False, and nothing written, where it is. Of many callers one wins.
-
-        Their data must differ, as a time and a process number make it: what is equal is taken for one's own.
-        """
+        """Write an object that is not there yet; False, and nothing written, where it is. Of many callers one wins."""
 
     def write(self, name: str, data: bytes) -> None:
         """Write an object, replacing the one there."""
