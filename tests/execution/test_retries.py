@@ -41,6 +41,7 @@ def test_a_disk_that_fails_once_and_one_that_fails_for_good(ledger: Ledger, curv
     assert seen.of("p/e-01")[-1] == ("ended", "finished") and seen.of("p/e-02")[-1] == ("ended", "failed")
 
 
+@pytest.mark.slow
 def test_ranks_begin_again_with_half_a_batch(ledger: Ledger, curve: Train, signs: Path) -> None:
     # No retry is left, and none is needed: half a batch is not counted as one.
     trial = make_trial(1, workers=2)
