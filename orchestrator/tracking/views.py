@@ -11,7 +11,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -82,7 +83,7 @@ class Server:
                 stdout=log_file,
                 stderr=log_file,
                 env=environ,
-                start_new_session=True,  # its workers end with it, and Ctrl-C is ours to pass on
+                start_new_session=True,  # its workers end with it, and signals are ours to pass on
             )
         try:
             self._await_health()
@@ -135,14 +136,25 @@ class Server:
 
 
 def ui(workspace: Path, port: int = DEFAULT_PORT, say: Callable[[str], None] = lambda _: None) -> int:
-    """Serve the pages until Ctrl-C; `say` gets their addresses once they answer. Returns the command's exit code."""
-    with Server(workspace, port) as server:
-        say(f"all trials   {server.url}")
-        say(f"by phase     {server.tree_url}")
-        try:
+    """Serve the pages until Ctrl-C or SIGTERM; `say` gets their addresses once they answer. Returns the exit code."""
+    try:
+        with _ended_by_signals(), Server(workspace, port) as server:
+            say(f"all trials   {server.url}")
+            say(f"by phase     {server.tree_url}")
             return 0 if server.wait() == 0 else 1
-        except KeyboardInterrupt:
-            return 0
+    except KeyboardInterrupt:
+        return 0
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Both signals raise KeyboardInterrupt: SIGTERM would leave the server, and a shell's `&` has SIGINT ignored."""
+    old = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 def download(uri: str, workspace: Path | None = None) -> Path:

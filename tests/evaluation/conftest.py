@@ -6,13 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from drawn import CONFIG, MISSES, SIDE, corners, draw_maps
-from PIL import Image
+from drawn import CONFIG, MISSES, draw_maps, make_pages
 
 from detector import checkpoint
 from detector.config import Postprocess
 from detector.model.detector import build as build_model
-from detector.types import Page, Word
+from detector.types import Page
 from orchestrator.ledger import Ledger
 from orchestrator.plan.datasets import Datasets
 from orchestrator.plan.study import EnsembleSpec, Experiment, Gate, Phase, Study, ThresholdSearch, Top, Trial
@@ -21,13 +20,7 @@ from orchestrator.records import EpochRow
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, ...]:
-    folder = tmp_path_factory.mktemp("pages")
-    found = []
-    for number in range(12):
-        path = folder / f"{number}.png"
-        Image.new("RGB", (SIDE, SIDE), (250, 250 - number, 250)).save(path)
-        found.append(Page(path.name, path, tuple(Word(str(i), corners(i, number)) for i in range(4))))
-    return tuple(found)
+    return make_pages(tmp_path_factory.mktemp("pages"), "", 12)
 
 
 @pytest.fixture(scope="module")

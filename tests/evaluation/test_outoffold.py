@@ -7,25 +7,19 @@ on each page; one that misses two has R = 1 / 2, H = 2 / 3. Where one of two see
 
 from __future__ import annotations
 
-import io
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from drawn import CONFIG, draw_maps, make_pages
 
 from detector import checkpoint
-from detector.config import Config, Postprocess
 from detector.errors import InputError
 from detector.files import write_bytes
-from detector.geometry import fit_frame
 from detector.model.detector import build as build_model
-from detector.types import Page, Word
-from orchestrator.evaluation import maps as maps_module
 from orchestrator.evaluation.freeing import freeing
 from orchestrator.evaluation.gates import decide
 from orchestrator.evaluation.outoffold import FoldResult, fold_results, held_out
@@ -42,34 +36,10 @@ from orchestrator.report.document import markdown
 from orchestrator.report.page import write
 from orchestrator.report.results import results_blocks
 
-SIDE = 160
-PLACES = [(20, 20), (90, 20), (20, 80), (90, 80)]  # x, y of words of 50 x 14 px
-CONFIG = Config(
-    encoder="mobilenetv3_small_050",
-    encoder_weights="none",
-    inner_channels=8,
-    output_channels=8,
-    image_size=SIDE,
-    postprocess=Postprocess(unclip_ratio=0.0),
-)
 FOLDS = (0, 1, 0, 1, 1, 0, 1, 1)  # of the training pages
 ONE, TWO = 6 / 7, 2 / 3  # H where one word or two are missed
 # (fold, seed) -> words that it misses on every page
 MISSES = {(0, 0): (0,), (0, 1): (1,), (1, 0): (0, 1), (1, 1): (1, 2)}
-
-
-def corners(index: int) -> np.ndarray:
-    x, y = PLACES[index]
-    return np.array([[x, y], [x + 50, y], [x + 50, y + 14], [x, y + 14]], dtype=np.float64)
-
-
-def make_pages(folder: Path, prefix: str, count: int) -> tuple[Page, ...]:
-    found = []
-    for number in range(count):
-        path = folder / f"{prefix}{number}.png"
-        Image.new("RGB", (SIDE, SIDE), (250, 250 - number, 9 * len(prefix))).save(path)
-        found.append(Page(path.name, path, tuple(Word(str(i), corners(i)) for i in range(4))))
-    return tuple(found)
 
 
 @pytest.fixture(scope="module")
@@ -86,23 +56,6 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Mapping[tuple[int, int
             next(network.parameters()).add_(1 + fold)  # as trainings on other pages would
         checkpoint.save(folders[fold, seed], network, config)
     return folders
-
-
-def draw_maps(ledger: Ledger, trial: Trial, pages: Sequence[Page], misses: tuple[int, ...]) -> None:
-    """Write a model's maps as a Ray task would have."""
-    weights = str(checkpoint.load_meta(ledger.folder(trial.digest) / "best")["digest"])
-    folder = ledger.workspace / "maps" / maps_module._key(weights, maps_module.digest_of(pages), ("identity",))
-    frame = fit_frame((SIDE, SIDE), SIDE, multiple=1)
-    prob_HW = np.zeros((SIDE, SIDE), dtype=np.uint8)
-    for word in set(range(4)) - set(misses):
-        (x, y), (right, below) = corners(word)[0].astype(int), corners(word)[2].astype(int)
-        prob_HW[y:below, x:right] = 255
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer, prob_HW=prob_HW, matrix_33=frame.matrix_33, image_wh=frame.image_wh, canvas_wh=frame.canvas_wh
-    )
-    for index in range(len(pages)):
-        write_bytes(folder / f"{index:05d}.npz", buffer.getvalue())
 
 
 def digest_of(fold: int, seed: int) -> str:

@@ -64,6 +64,26 @@ def play() -> Callable[[Study], None]:
     return _play
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An initialised database: MLflow's migrations cost seconds, a copy none."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    SqlAlchemyStore(f"sqlite:///{path}", str(path.parent / "artifacts"))._dispose_engine()
+    return path
+
+
+@pytest.fixture
+def recorded(study: Study, play: Callable[[Study], None], empty_store: Path) -> Study:
+    """A workspace with a whole journal and an empty store."""
+    play(study)
+    folder = study.workspace / "mlflow"
+    folder.mkdir()
+    (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
+    return study
+
+
 def rows(trial: Trial, count: int) -> tuple[EpochRow, ...]:
     number = int(trial.digest, 16)
     return tuple(

@@ -38,26 +38,6 @@ def _own_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An initialised database: MLflow's migrations cost seconds, a copy none."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    SqlAlchemyStore(f"sqlite:///{path}", str(path.parent / "artifacts"))._dispose_engine()
-    return path
-
-
-@pytest.fixture
-def recorded(study: Study, play: Play, empty_store: Path) -> Study:
-    """A workspace with a whole journal and an empty store."""
-    play(study)
-    folder = study.workspace / "mlflow"
-    folder.mkdir()
-    (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
-    return study
-
-
 def shown(uri: str, roadmap: str) -> dict[str, dict[str, Any]]:
     """All that a store holds of a roadmap, by run key, without its own random ids."""
     from mlflow.entities import ViewType
