@@ -188,7 +188,7 @@ def _spread(
             take(index_of[file], _read(file))
 
     away = Away(Place.of(kept.workspace), _read_by, _made_by)
-    run_tasks(score_piece, pieces, done, at_most=2 * cores, away=away, gpu=False)
+    run_tasks(score_piece, pieces, done, away=away, gpu=False)
 
 
 def _read_by(piece: Piece) -> tuple[Path, ...]:

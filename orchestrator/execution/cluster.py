@@ -99,7 +99,11 @@ class Capacity:
 
     def holds(self, need: Need) -> bool:
         """Whether all workers fit at once on the empty cluster."""
-        return sum(_copies(node, need) for node in self.nodes) >= need.workers
+        return self.copies(need) >= need.workers
+
+    def copies(self, need: Need) -> int:
+        """How many such workers the empty cluster holds at once."""
+        return sum(_copies(node, need) for node in self.nodes)
 
     def __str__(self) -> str:
         return f"{self.cpus:g} CPUs and {self.gpus:g} GPUs on {len(self.nodes)} node{'s' * (len(self.nodes) != 1)}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from detector.files import write_bytes
-from orchestrator.execution.cluster import capacity, connect
+from orchestrator.execution.cluster import Need, ask_for, capacity, connect
 from orchestrator.execution.watching import answers, watched
 from orchestrator.storage.places import Place, Sent, send
 
@@ -41,41 +41,49 @@ def run_tasks(
 ) -> None:
     """Call `work(piece, on_gpu)` for every piece on the cluster's workers; `on_done` here, after each.
 
+    No more are given to Ray than the cluster holds: what was given cannot be taken back, for in Ray 2.60 a `ray.cancel`
+    that meets the task's own end aborts the process that asked ("Tried to complete task that was not pending").
+
     Args:
         at_most: so many at once; else as many as the cluster holds.
         gpu: a piece takes a GPU where there is any; else it leaves GPUs alone.
         away: the files of a workspace that pieces read and write; without it they are where all machines see them.
 
     Raises:
-        Exception: the first that a piece raised, as it was raised there; pieces that were under way are cancelled.
+        Exception: the first that a piece raised, as it was raised there, once those under way have ended.
         ClusterError: the cluster is gone.
     """
     connect()
     import ray
 
-    gpus = 1 if gpu and capacity().gpus >= 1 else 0
-    task = ray.remote(num_cpus=1, num_gpus=gpus)(_work)
+    need = Need(1, 1.0, 1.0 if gpu and capacity().gpus >= 1 else 0.0)
+    task = ray.remote(num_cpus=need.cpus, num_gpus=need.gpus)(_work)
     makes = _nothing if away is None else away.makes
     left = list(reversed(pieces))
-    at_once = min(at_most or len(left), len(left))
     waiting: dict[Any, Piece] = {}
+    ask_for([need] * min(at_most or len(left), len(left)))
     try:
         with watched():
             while left or waiting:
+                at_once = at_most or max(1, capacity().copies(need))
                 while left and len(waiting) < at_once:
                     piece = left.pop()
-                    waiting[task.remote(work, _sent(piece, away), bool(gpus), makes)] = piece
+                    waiting[task.remote(work, _sent(piece, away), bool(need.gpus), makes)] = piece
                 ready, _ = ray.wait(list(waiting), num_returns=1, timeout=WAIT_S)
                 for reference in ready:
-                    made = ray.get(reference)
                     piece = waiting.pop(reference)
-                    _take(piece, made, away)
+                    _take(piece, ray.get(reference), away)
                     on_done(piece)
-    except ray.exceptions.RayTaskError as error:
-        raise (error.cause or error) from None  # the user's fault as it was raised, without Ray's traceback around it
+    except Exception as error:
+        if waiting and answers():
+            with watched():
+                ray.wait(list(waiting), num_returns=len(waiting))
+        if isinstance(error, ray.exceptions.RayTaskError):
+            raise (error.cause or error) from None  # the user's fault as it was raised, without Ray's traceback around
+        raise
     finally:
-        for reference in waiting if answers() else ():
-            ray.cancel(reference)
+        if answers():
+            ask_for([])
 
 
 def _sent(piece: Piece, away: Away[Piece] | None) -> Piece | Sent[Piece]:
