@@ -24,19 +24,13 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu_feed import feed
-from detector.model.detector import Detector, build
-from detector.model.loss import dbnet_loss
-from detector.model.pointwise import prefer_onednn
-from detector.training.optimizer import adamw
+from benchmarks.gpu_steps import Variant, moved_to, network_of, random_batch, step_of
 
 # Dense TFLOP/s without sparsity, (bf16, fp32), from NVIDIA's data sheets; fp32 means TF32 where a card has it, since
 # torch's convolutions use it by default (torch.backends.cudnn.allow_tf32).
@@ -51,23 +45,8 @@ PEAKS = {
     "RTX 4090": (165.0, 82.6),
     "RTX 3090": (71.0, 35.6),
 }
-# Config and Loss by their defaults, without the package that checks them
-LOSS = SimpleNamespace(prob=5.0, thresh=10.0, binary=1.0, negative_ratio=3.0, k=50.0)
-OPTIMIZER = SimpleNamespace(lr=1e-3, weight_decay=1e-2, betas=(0.9, 0.999))
 NETWORKS = (("resnet50", "unet"), ("hrnet_w44", "fpn"))
 TINY_NETWORKS = (("test_resnet", "unet"), ("test_resnet", "fpn"))
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """How a network is run."""
-
-    precision: str
-    channels_last: bool
-    compiled: bool
-
-    def __str__(self) -> str:
-        return self.precision + " channels_last" * self.channels_last + " compile" * self.compiled
 
 
 VARIANTS = (
@@ -77,6 +56,22 @@ VARIANTS = (
     Variant("bf16", True, False),
     Variant("bf16", True, True),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is measured where; `peaks`: dense TFLOP/s (bf16, fp32) of the card, if known."""
+
+    encoder: str
+    decoder: str
+    side_px: int
+    device: torch.device
+    peaks: tuple[float, float] | None
+    args: argparse.Namespace
+
+    @property
+    def network(self) -> str:
+        return f"{self.encoder}+{self.decoder}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,46 +119,47 @@ def main() -> int:
         parser.error(f"--networks: {', '.join(sorted(unknown))} must be among {', '.join(map('+'.join, known))}")
     for side in args.sides or ((64,) if args.tiny else (1024, 1280)):
         for encoder, decoder in (pair for pair in known if not args.networks or "+".join(pair) in args.networks):
+            case = Case(encoder, decoder, side, device, peaks, args)
             for work in ("training", "inference"):
-                rows += _contest(args, device, peaks, encoder, decoder, side, work, variants)
+                rows += _contest(case, work, variants)
     if args.out:
         args.out.write_text(json.dumps({"device": name, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
     return 0
 
 
-def _contest(args: Any, device: torch.device, peaks: Any, encoder: str, decoder: str, side: int, work: str,
-             variants: list[Variant]) -> list[Row]:  # fmt: skip
+def _contest(case: Case, work: str, variants: list[Variant]) -> list[Row]:
     """All variants of one network, size and work; the fastest training is fed by a loader as well."""
     rows = []
     runs: dict[float, Variant] = {}
     for variant in variants:
         try:
-            row = _measure(args, device, peaks, encoder, decoder, side, work, variant)
+            row = _measure(case, work, variant)
         except torch.OutOfMemoryError:
-            print(f"{encoder}+{decoder} {side} {work} {variant}: out of memory at --batch {args.batch}", flush=True)
+            told = f"{case.network} {case.side_px} {work} {variant}: out of memory at --batch {case.args.batch}"
+            print(told, flush=True)
             continue
         finally:
             gc.collect()
-            if device.type == "cuda":
+            if case.device.type == "cuda":
                 torch.cuda.empty_cache()
         runs[row.images_s] = variant
         rows.append(row)
         _show(row)
     if work == "training" and runs:
         best = runs[max(runs)]
-        wait, images_s, whose = _data_wait(args, device, encoder, decoder, side, best)
-        fed = Row(f"{encoder}+{decoder}", side, work, f"{best}, fed", images_s, 0.0, None, 0.0, wait)
+        wait, images_s, whose = _data_wait(case, best)
+        fed = Row(case.network, case.side_px, work, f"{best}, fed", images_s, 0.0, None, 0.0, wait)
         rows.append(fed)
         _show(fed)
-        print(f"{'':24} fed by {args.workers} processes of {whose}", flush=True)
+        print(f"{'':24} fed by {case.args.workers} processes of {whose}", flush=True)
     return rows
 
 
-def _measure(args: Any, device: torch.device, peaks: Any, encoder: str, decoder: str, side: int, work: str,
-             variant: Variant) -> Row:  # fmt: skip
-    model = _network(encoder, decoder, device, variant)
-    batch = _random_batch(args.batch, side, device, variant)
-    step = _step(model, variant, device, work)
+def _measure(case: Case, work: str, variant: Variant) -> Row:
+    args, device = case.args, case.device
+    model = network_of(case.encoder, case.decoder, device, variant)
+    batch = random_batch(args.batch, case.side_px, device, variant)
+    step = step_of(model, variant, device, work)
     with FlopCounterMode(display=False) as counter:
         step(batch)
     flop = counter.get_total_flops()
@@ -175,75 +171,23 @@ def _measure(args: Any, device: torch.device, peaks: Any, encoder: str, decoder:
         torch.cuda.reset_peak_memory_stats(device)
     seconds = statistics.median(_timed(lambda: step(batch), device) for _ in range(args.steps))
     share = None
-    if peaks:
-        share = flop / seconds / 1e12 / peaks[0 if variant.precision == "bf16" else 1]
+    if case.peaks:
+        share = flop / seconds / 1e12 / case.peaks[0 if variant.precision == "bf16" else 1]
     images_s = args.batch / seconds
-    return Row(
-        f"{encoder}+{decoder}", side, work, str(variant), images_s, flop / args.batch / 1e9, share, _memory(device)
-    )
+    gflop_image = flop / args.batch / 1e9
+    return Row(case.network, case.side_px, work, str(variant), images_s, gflop_image, share, _memory(device))
 
 
-def _network(encoder: str, decoder: str, device: torch.device, variant: Variant) -> Detector:
-    inner, output = (32, 8) if encoder == "test_resnet" else (256, 64)
-    config: Any = SimpleNamespace(
-        encoder=encoder, encoder_weights="none", decoder=decoder, inner_channels=inner, output_channels=output, seed=0
-    )
-    model = build(config).to(device)
-    model = model.to(memory_format=torch.channels_last if variant.channels_last else torch.contiguous_format)
-    prefer_onednn(model, device)
-    return model
-
-
-def _step(model: Detector, variant: Variant, device: torch.device, work: str) -> Callable[[dict[str, Tensor]], None]:
-    optimizer = adamw(model, OPTIMIZER)  # type: ignore[arg-type] - the fields that it reads
-    model.train(work == "training")
-
-    def train(batch: dict[str, Tensor]) -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=variant.precision == "bf16"):
-            logits = model(batch["image_3HW"])
-        dbnet_loss(logits, batch, LOSS)["loss"].backward()  # type: ignore[arg-type] - the fields that it reads
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    def infer(batch: dict[str, Tensor]) -> None:
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=variant.precision == "bf16"):
-            if variant.compiled:
-                model(batch["image_3HW"])  # what is compiled is `forward`, with the threshold's branch
-            else:
-                model.probabilities(batch["image_3HW"])
-
-    return train if work == "training" else infer
-
-
-def _random_batch(count: int, side: int, device: torch.device, variant: Variant) -> dict[str, Tensor]:
-    text = (torch.rand(count, side, side) < 0.1).float()
-    batch = {
-        "image_3HW": torch.randn(count, 3, side, side),
-        "prob_HW": text,
-        "prob_mask_HW": torch.ones_like(text),
-        "thresh_HW": 0.3 + 0.4 * text,
-        "thresh_mask_HW": text,
-    }
-    return _moved(batch, device, variant)
-
-
-def _moved(batch: dict[str, Tensor], device: torch.device, variant: Variant) -> dict[str, Tensor]:
-    moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-    if variant.channels_last:
-        moved["image_3HW"] = moved["image_3HW"].contiguous(memory_format=torch.channels_last)
-    return moved
-
-
-def _data_wait(args: Any, device: torch.device, encoder: str, decoder: str, side: int,
-               variant: Variant) -> tuple[float, float, str]:  # fmt: skip
+def _data_wait(case: Case, variant: Variant) -> tuple[float, float, str]:
     """Share of the time in which a training waited for its loader, its images/s, and whose pipeline fed it."""
-    model = _network(encoder, decoder, device, variant)
-    step = _step(model, variant, device, "training")
+    args, device = case.args, case.device
+    model = network_of(case.encoder, case.decoder, device, variant)
+    step = step_of(model, variant, device, "training")
     if variant.compiled:
         model.compile()
     warm = max(2, args.workers // 2)
     with tempfile.TemporaryDirectory() as folder:
-        whose, samples = feed(Path(folder), side, args.batch * (warm + args.steps))
+        whose, samples = feed(Path(folder), case.side_px, args.batch * (warm + args.steps))
         loader = iter(
             DataLoader(
                 samples,
@@ -260,7 +204,7 @@ def _data_wait(args: Any, device: torch.device, encoder: str, decoder: str, side
             before = time.perf_counter()
             batch = next(loader)
             waited += time.perf_counter() - before
-            _timed(lambda batch=batch: step(_moved(batch, device, variant)), device)
+            _timed(lambda batch=batch: step(moved_to(batch, device, variant)), device)
         total = time.perf_counter() - started
     return waited / total, args.batch * args.steps / total, whose
 

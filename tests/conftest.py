@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,3 +20,15 @@ def real_data() -> Path:
     if not (folder / "sroie_mini" / "val.json").is_file():
         pytest.skip(f"no real receipts in {folder}; set ORCHESTRATOR_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def two_cpus() -> Iterator[None]:
+    """One Ray cluster of two CPUs for all tests that ask for it; it stays until the last test has run."""
+    from orchestrator.execution import cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        cluster.connect(cpus=2)
+        yield
+        cluster.disconnect()

@@ -136,6 +136,7 @@ def test_the_same_command_starts_nothing_and_says_the_same(home: Path) -> None:
     assert whole(home) == before
 
 
+@pytest.mark.slow  # tests/execution/test_limits.py asks the same of the search alone
 def test_a_raised_budget_goes_on_and_trains_nothing_again(home: Path) -> None:
     before, rows = states(home), known(home)
     told = json.loads(command(home, "check", "tiny.yaml", "--json", "--set", "budget.gpu_hours=12").stdout)

@@ -136,8 +136,7 @@ def scratch(ledger: Ledger) -> Path:
 
 
 def fit_trial(digest: str, job: Job, device: str, report: Callable[[Epoch], None], *, every_rank: bool) -> FitResult:
-    """Call `fit` on this process, going on from where the trial's folder stands."""
-    from detector.fit import fit
+    """Call what trains on this process, going on from where the trial's folder stands."""
     from detector.training.runtime import Runtime
 
     trial, need = job.trials[digest], job.needs[digest]
@@ -154,9 +153,16 @@ def fit_trial(digest: str, job: Job, device: str, report: Callable[[Epoch], None
         every_rank=every_rank,
         compile=trial.resources.compile,
     )
-    train: Train = job.train or fit
     datasets = job.datasets.open()
-    return train(trial.config, datasets.train_pages(trial.fold), datasets.val, runtime, report)
+    return _training(job)(trial.config, datasets.train_pages(trial.fold), datasets.val, runtime, report)
+
+
+def _training(job: Job) -> Train:
+    if job.train is not None:
+        return job.train
+    from detector.fit import fit  # seconds
+
+    return fit
 
 
 def write_epoch(job: Job, digest: str, epoch: Epoch) -> EpochRow:

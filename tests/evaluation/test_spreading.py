@@ -6,13 +6,13 @@ import io
 import pickle
 import sys
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 from numpy.typing import NDArray
 
 from detector.config import Postprocess
@@ -35,18 +35,10 @@ RULES = tuple(
 BLENDS = [Blend(normal([first, 10 - first]), views) for first in range(11) for views in (VIEWS[:1], VIEWS)]
 
 
-@pytest.fixture(scope="module")
-def two_cpus() -> Iterator[None]:
-    import ray
-
-    from orchestrator.execution import cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("RAY_ADDRESS", raising=False)
-        cluster.connect(cpus=2)
-        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-        yield
-        cluster.disconnect()
+@pytest.fixture(scope="module", autouse=True)
+def scores_travel() -> None:
+    """Ray's workers cannot import a test's module."""
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 def pages_of(count: int) -> list[Page]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from conftest import make_sweep, make_swept_study
+from studies import make_sweep, make_swept_study
 
 from detector.files import read_json
 from orchestrator.execution.admitting import Guard

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from conftest import make_experiment, make_sweep, make_trial
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from studies import make_experiment, make_sweep, make_trial
 
 from orchestrator.execution.asha import Past, Sweep, past_of
 from orchestrator.plan.study import Asha, Experiment, Trial

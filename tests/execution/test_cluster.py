@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import make_trial
+from studies import make_trial
 
 from orchestrator.errors import ClusterError
 from orchestrator.execution.cluster import Capacity, Need, computes_bf16, doubts, preflight

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import ray
 import torch
-from conftest import make_trial
+from studies import make_trial
 
 from detector.errors import DataError, StartAgain, TrainingFailed
 from orchestrator import incidents

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from conftest import make_sweep
 from driving import SPACE, drive, end_of, rows_of, seven, study_of
+from studies import make_sweep
 
 from orchestrator.execution.admitting import Guard, left_out
 from orchestrator.ledger import Ledger

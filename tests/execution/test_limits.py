@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import standins
-from conftest import Seen, make_study, make_trial
+from studies import Seen, make_study, make_trial
 
 from orchestrator.execution.admitting import Guard, left_out
 from orchestrator.execution.search import search

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import make_experiment, make_study, make_trial
+from studies import make_experiment, make_study, make_trial
 
 from orchestrator.execution.progress import Progress, duration
 from orchestrator.ledger import Ledger

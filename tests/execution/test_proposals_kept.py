@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_sweep, make_swept_study
 from driving import SPACE, drive, end_of, rows_of, seven
+from studies import make_sweep, make_swept_study
 
 from orchestrator.errors import LedgerError
 from orchestrator.execution.proposing import Proposing, next_point, seen_by

@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from conftest import make_sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from studies import make_sweep
 
 from orchestrator.execution.proposing import Next, next_point, outcome_of
 from orchestrator.execution.tpe import propose

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Seen, make_experiment, make_study
+from studies import Seen, make_experiment, make_study
 
 from detector.config import Config
 from detector.data.synthetic import make_pages

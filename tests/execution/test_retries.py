@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Seen, make_experiment, make_study, make_trial
+from studies import Seen, make_experiment, make_study, make_trial
 
 from orchestrator.execution.retries import LOST
 from orchestrator.execution.search import search
@@ -35,7 +35,7 @@ def test_a_disk_that_fails_once_and_one_that_fails_for_good(ledger: Ledger, curv
     assert second.reason == f"{STALE}; it was started again once"
     assert [one.epoch for one in second.incidents] == [2]
     assert (third.state, third.attempts, third.incidents) == ("failed", 1, ())
-    assert (fourth.state, fourth.attempts) == ("finished", 2)
+    assert (fourth.state, fourth.attempts, [row.number for row in fourth.epochs]) == ("finished", 2, [1, 2, 3])
     assert [(one.epoch, one.reason) for one in fourth.incidents] == [(1, LOST)]
     assert "ESTALE" in (ledger.folder(once.digest) / "traceback.txt").read_text()
     assert seen.of("p/e-01")[-1] == ("ended", "finished") and seen.of("p/e-02")[-1] == ("ended", "failed")

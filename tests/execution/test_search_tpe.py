@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import standins
-from conftest import Seen, make_sweep, make_swept_study
+from studies import Seen, make_sweep, make_swept_study
 
 from detector.files import read_json
 from orchestrator.execution.search import search
@@ -86,6 +86,7 @@ def test_all_trials_are_run_told_and_kept(alone: tuple[dict[str, Any], Seen]) ->
     assert any(value[0] == "pruned" for value in records.values())
 
 
+@pytest.mark.slow  # tests/kills asks the same of a whole run, at one moment
 def test_the_death_of_a_trials_process_changes_no_proposal(alone: tuple[dict[str, Any], Seen], tmp_path: Path) -> None:
     (tmp_path / "kill-0-2").touch()
     (tmp_path / "kill-0-3").touch()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import ray
 
 from orchestrator.execution.tasks import run_tasks
 
@@ -29,11 +30,9 @@ def write(note: Note, on_gpu: bool) -> None:
     (note.folder / f"{note.number:02d}-ended").touch()
 
 
-@pytest.fixture(autouse=True)
-def by_value(two_cpus: None) -> None:
-    """Workers cannot import a test's module."""
-    import ray
-
+@pytest.fixture(scope="module", autouse=True)
+def notes_travel(two_cpus: None) -> None:
+    """Ray's workers cannot import a test's module."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -161,17 +160,6 @@ def test_the_same_folder_is_an_mlflow_model_with_the_same_words(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert out.read_bytes() == alone[0]
-
-
-@pytest.fixture(scope="module")
-def two_cpus() -> Iterator[None]:
-    from orchestrator.execution import cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("RAY_ADDRESS", raising=False)
-        cluster.connect(cpus=2)
-        yield
-        cluster.disconnect()
 
 
 @pytest.mark.parametrize("workers", ["auto", "1"])

@@ -12,14 +12,22 @@ import pytest
 from killing import PLAN, ROOT, Run, Victim, compare, epochs, run_and_kill
 
 
-def test_a_small_plan_survives_the_death_of_each_process(tmp_path: Path):
+# Starting ranks takes half a minute each time, so their deaths are for the slow tests.
+@pytest.mark.parametrize(
+    ("words", "victims"),
+    [
+        (("--skip", "ranks"), ["trial", "driver"]),
+        pytest.param((), ["trial", "driver", "worker"], marks=pytest.mark.slow),
+    ],
+    ids=["alone", "ranks"],
+)
+def test_a_small_plan_survives_the_death_of_each_process(tmp_path: Path, words: tuple[str, ...], victims: list[Victim]):
     plan = tmp_path / "tiny.yaml"
     plan.write_text(PLAN, encoding="utf-8")
-    alone = Run(tmp_path / "alone", plan)
+    alone = Run(tmp_path / "alone", plan, *words)
     assert alone.wait() == 0, alone.told
-    victims: list[Victim] = ["trial", "driver", "worker"]
-    log = run_and_kill(tmp_path / "killed", plan, (), victims, seed=0)
-    assert len(log) == 3, log
+    log = run_and_kill(tmp_path / "killed", plan, words, victims, seed=0)
+    assert len(log) == len(victims), log
     compare(tmp_path / "alone", tmp_path / "killed")
 
 
