@@ -86,7 +86,6 @@ def test_all_trials_are_run_told_and_kept(alone: tuple[dict[str, Any], Seen]) ->
     assert any(value[0] == "pruned" for value in records.values())
 
 
-@pytest.mark.slow  # tests/kills asks the same of a whole run, at one moment
 def test_the_death_of_a_trials_process_changes_no_proposal(alone: tuple[dict[str, Any], Seen], tmp_path: Path) -> None:
     (tmp_path / "kill-0-2").touch()
     (tmp_path / "kill-0-3").touch()

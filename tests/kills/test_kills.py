@@ -1,7 +1,7 @@
 """`kill -9` of the driver, of a DDP worker and of a trial's process: the end is that of a run that was left alone.
 
 One trial at a time (`concurrent: 1`), since ASHA judges whoever comes first: with two at once even undisturbed runs
-differ.
+differ. A minute and more each, so they are slow tests; tests/execution/test_search_tpe.py kills cheap trainings alike.
 """
 
 from __future__ import annotations
@@ -12,22 +12,15 @@ import pytest
 from killing import PLAN, ROOT, Run, Victim, compare, epochs, run_and_kill
 
 
-# Starting ranks takes half a minute each time, so their deaths are for the slow tests.
-@pytest.mark.parametrize(
-    ("words", "victims"),
-    [
-        (("--skip", "ranks"), ["trial", "driver"]),
-        pytest.param((), ["trial", "driver", "worker"], marks=pytest.mark.slow),
-    ],
-    ids=["alone", "ranks"],
-)
-def test_a_small_plan_survives_the_death_of_each_process(tmp_path: Path, words: tuple[str, ...], victims: list[Victim]):
+@pytest.mark.slow
+def test_a_small_plan_survives_the_death_of_each_process(tmp_path: Path):
     plan = tmp_path / "tiny.yaml"
     plan.write_text(PLAN, encoding="utf-8")
-    alone = Run(tmp_path / "alone", plan, *words)
+    alone = Run(tmp_path / "alone", plan)
     assert alone.wait() == 0, alone.told
-    log = run_and_kill(tmp_path / "killed", plan, words, victims, seed=0)
-    assert len(log) == len(victims), log
+    victims: list[Victim] = ["trial", "driver", "worker"]
+    log = run_and_kill(tmp_path / "killed", plan, (), victims, seed=0)
+    assert len(log) == 3, log
     compare(tmp_path / "alone", tmp_path / "killed")
 
 
