@@ -47,8 +47,6 @@ PEAKS = {
 }
 NETWORKS = (("resnet50", "unet"), ("hrnet_w44", "fpn"))
 TINY_NETWORKS = (("test_resnet", "unet"), ("test_resnet", "fpn"))
-
-
 VARIANTS = (
     Variant("fp32", False, False),
     Variant("fp32", True, False),

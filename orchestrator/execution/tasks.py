@@ -61,7 +61,7 @@ def run_tasks(
     makes = _nothing if away is None else away.makes
     left = list(reversed(pieces))
     waiting: dict[Any, Piece] = {}
-    ask_for([need] * min(at_most or len(left), len(left)))
+    ask_for([need] * len(left[:at_most]))
     try:
         with watched():
             while left or waiting:
